@@ -1,0 +1,160 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/peterbourgon/ff/v3"
+
+	"github.com/tangop2p/tango"
+	"github.com/tangop2p/tango/discovery"
+	"github.com/tangop2p/tango/relay"
+)
+
+const envPrefix = "TANGO"
+
+const usage = `relay is a public bootstrapper for browsers: a circuit v2 relay through which
+they reach each other, and a GossipSub router through which they find each
+other. Once they have met they talk directly.
+
+Usage:
+
+  relay [flags]
+
+Each flag can be given as an environment variable instead, for example
+-listen as %s_LISTEN; the flag wins. Lists are separated by commas. Log levels
+are set with GOLOG_LOG_LEVEL (error, warn, info, debug).
+
+On the port of its WebSocket listeners the relay also answers plain HTTP:
+
+  /            the page of -web, or this relay's addresses
+  /relay.json  this relay's addresses, topics and limits for programs
+  /livez       200 as long as the relay runs
+
+Examples:
+
+  relay -listen 127.0.0.1:4001 -web examples/browser/dist
+  relay -announce /dns4/relay.example/tcp/443/tls/ws -preset data
+
+Flags:
+
+`
+
+type settings struct {
+	listen   []string
+	announce []string
+	identity string
+	topics   []string
+	forward  []string
+	limits   relay.Limits
+	web      string
+	trace    string
+}
+
+// parseSettings reads flags and environment, and refuses what cannot work
+// before anything starts.
+func parseSettings(args []string, help io.Writer) (*settings, error) {
+	fs := flag.NewFlagSet("relay", flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // errors are printed once, by main
+	listen := fs.String("listen", ":4001", "`addresses` to listen on: host:port takes TCP, WebSocket, QUIC, WebTransport\nand WebRTC-direct there; a multiaddr takes just what it names")
+	announce := fs.String("announce", "", "`multiaddrs` to tell others instead of those listened on, for a relay behind\na proxy or a port forwarding")
+	identity := fs.String("identity", "tango-relay.key", "`file` with the relay's private key, made on first use")
+	topic := fs.String("topic", discovery.DefaultTopic, "discovery `topics` to forward; records are verified")
+	forward := fs.String("forward", "", "other GossipSub `topics` to forward unseen")
+	preset := fs.String("preset", "signaling", "limits of a circuit: \"signaling\" (2 min, 128 KiB) or \"data\" (30 min, 64 MiB)")
+	web := fs.String("web", "", "`directory` with a page to serve at /")
+	trace := fs.String("trace", "", "`file` to which GossipSub's trace events are written as JSON, for debugging")
+	fs.Usage = func() {
+		fmt.Fprintf(help, usage, envPrefix)
+		fs.SetOutput(help)
+		fs.PrintDefaults()
+	}
+	if err := ff.Parse(fs, args, ff.WithEnvVarPrefix(envPrefix)); err != nil {
+		return nil, err
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("argument %q: flags start with a dash, see -help", fs.Arg(0))
+	}
+	s := &settings{
+		announce: list(*announce), identity: *identity, topics: list(*topic), forward: list(*forward), web: *web, trace: *trace,
+	}
+	var errs [3]error
+	s.listen, errs[0] = listeners(list(*listen))
+	s.limits, errs[1] = presetLimits(*preset)
+	errs[2] = checkWeb(*web)
+	return s, errors.Join(errs[:]...)
+}
+
+func list(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// listeners turns host:port into multiaddrs.
+func listeners(values []string) ([]string, error) {
+	var addrs []string
+	for _, v := range values {
+		if strings.HasPrefix(v, "/") {
+			addrs = append(addrs, v)
+			continue
+		}
+		on, err := hostPort(v)
+		if err != nil {
+			return nil, err
+		}
+		addrs = append(addrs, on...)
+	}
+	if len(addrs) == 0 {
+		return nil, errors.New("-listen is empty: give at least one address, such as :4001")
+	}
+	return addrs, nil
+}
+
+func hostPort(v string) ([]string, error) {
+	bad := fmt.Errorf("-listen %q: use :PORT, IP:PORT or a multiaddr such as /ip4/127.0.0.1/tcp/4001/ws", v)
+	host, portText, err := net.SplitHostPort(v)
+	if err != nil {
+		return nil, bad
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, bad
+	}
+	if host == "" {
+		return tango.BrowserListeners(uint16(port)), nil
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil || ip.Zone() != "" {
+		return nil, bad
+	}
+	if ip.Is4() {
+		return tango.ListenersOn("/ip4/"+host, uint16(port)), nil
+	}
+	return tango.ListenersOn("/ip6/"+host, uint16(port)), nil
+}
+
+func presetLimits(name string) (relay.Limits, error) {
+	switch name {
+	case "signaling":
+		return relay.SignalingOnly(), nil
+	case "data":
+		return relay.Data(), nil
+	}
+	return relay.Limits{}, fmt.Errorf("-preset %q: use signaling or data", name)
+}
+
+func checkWeb(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if _, err := os.Stat(dir + "/index.html"); err != nil {
+		return fmt.Errorf("-web %q: no index.html there; build the page first (make page)", dir)
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+// Command relay is a public bootstrapper for browsers; see relay -help.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+
+	"github.com/tangop2p/tango"
+	"github.com/tangop2p/tango/identity"
+	"github.com/tangop2p/tango/relay"
+)
+
+func main() {
+	err := run(os.Args[1:], os.Stdout, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "relay:", err)
+		os.Exit(1)
+	}
+}
+
+// run starts the relay and returns once SIGINT or SIGTERM has ended it.
+func run(args []string, out, help io.Writer) error {
+	s, err := parseSettings(args, help)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	site := newSite(s)
+	node, closeTrace, err := start(s, site)
+	if err != nil {
+		return err
+	}
+	site.serve(node)
+	greet(out, s, node)
+	<-ctx.Done()
+	stop() // a second signal ends the process at once
+	fmt.Fprintln(out, "relay stops")
+	return errors.Join(node.Close(), closeTrace())
+}
+
+func start(s *settings, site *site) (node *tango.Node, closeTrace func() error, err error) {
+	opts := []tango.Option{
+		tango.WithListen(s.listen...),
+		tango.WithHTTPHandler(site),
+		tango.WithRelay(relay.WithLimits(s.limits), relay.WithTopics(s.topics...), relay.WithForwarding(s.forward...)),
+	}
+	if len(s.announce) > 0 {
+		opts = append(opts, tango.WithAnnounce(s.announce...))
+	}
+	if err := tango.CheckOptions(opts...); err != nil {
+		return nil, nil, err // before a key file is made
+	}
+	id, err := identity.Load(s.identity)
+	if err != nil {
+		return nil, nil, err
+	}
+	opts = append(opts, tango.WithIdentity(id))
+	closeTrace = func() error { return nil }
+	if s.trace != "" {
+		tracer, err := pubsub.NewJSONTracer(s.trace)
+		if err != nil {
+			return nil, nil, fmt.Errorf("-trace: %w", err)
+		}
+		closeTrace = func() error { tracer.Close(); return nil }
+		opts = append(opts, tango.WithPubSubOptions(pubsub.WithEventTracer(tracer)))
+	}
+	if node, err = tango.New(opts...); err != nil {
+		return nil, nil, errors.Join(err, closeTrace())
+	}
+	return node, closeTrace, nil
+}
+
+// greet says where the relay is and what it gives away.
+func greet(out io.Writer, s *settings, node *tango.Node) {
+	l := s.limits
+	fmt.Fprintf(out, "relay %s, key in %s\n", node.Host().ID(), s.identity)
+	fmt.Fprintf(out, "%d reservations, %d an IP address; a circuit ends after %v or %d KiB each way\n",
+		l.Reservations, l.ReservationsPerIP, l.CircuitDuration, l.CircuitBytes>>10)
+	fmt.Fprintf(out, "discovery topics %q, forwarded %q\n", s.topics, s.forward)
+	fmt.Fprintln(out, "browsers dial:")
+	for _, a := range node.BrowserAddrs() {
+		fmt.Fprintln(out, " ", a)
+	}
+	for _, u := range pageURLs(node.Host().Addrs()) {
+		fmt.Fprintln(out, "page:", u)
+	}
+}

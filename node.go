@@ -1,0 +1,172 @@
+package tango
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/libp2p/go-libp2p"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	webrtcdirect "github.com/libp2p/go-libp2p/p2p/transport/webrtc"
+	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
+	webtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/tangop2p/tango/discovery"
+	"github.com/tangop2p/tango/identity"
+	"github.com/tangop2p/tango/relay"
+)
+
+// Node is a libp2p host with the blocks that its options asked for. It is safe
+// for concurrent use.
+type Node struct {
+	host      host.Host
+	pubsub    *pubsub.PubSub
+	relay     *relay.Relay
+	discovery *discovery.Service
+
+	undo      []func() error // in reverse order, run by Close
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// New makes a node from the options and starts it. Nothing is acquired before
+// all options are found valid, and nothing is left when it fails.
+func New(opts ...Option) (*Node, error) {
+	cfg, err := newConfig(opts)
+	if err != nil {
+		return nil, fmt.Errorf("tango: %w", err)
+	}
+	n := &Node{}
+	if err := n.start(cfg); err != nil {
+		return nil, fmt.Errorf("tango: %w", errors.Join(err, n.Close()))
+	}
+	return n, nil
+}
+
+func (n *Node) start(cfg *config) (err error) {
+	if n.host, err = newHost(cfg); err != nil {
+		return fmt.Errorf("start host: %w", err)
+	}
+	n.undo = append(n.undo, n.host.Close)
+	if err := listen(n.host, cfg.listen); err != nil {
+		return err
+	}
+	if err := n.startPubSub(cfg); err != nil {
+		return err
+	}
+	if cfg.discovery == nil {
+		return nil
+	}
+	opts := slices.Clone(*cfg.discovery)
+	if n.relay != nil {
+		opts = append(opts, discovery.WithJoined(n.relay.Topics()...))
+	}
+	if n.discovery, err = discovery.New(n.host, n.pubsub, opts...); err != nil {
+		return err
+	}
+	n.undo = append(n.undo, n.discovery.Close)
+	return nil
+}
+
+// startPubSub starts the relay with its router, or a router alone.
+func (n *Node) startPubSub(cfg *config) (err error) {
+	if cfg.relay != nil {
+		opts := append(slices.Clone(*cfg.relay), relay.WithPubSubOptions(cfg.pubsub...))
+		if n.relay, err = relay.New(n.host, opts...); err != nil {
+			return err
+		}
+		n.undo = append(n.undo, n.relay.Close)
+		n.pubsub = n.relay.PubSub()
+	}
+	if n.pubsub != nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.undo = append(n.undo, func() error { cancel(); return nil })
+	if n.pubsub, err = pubsub.NewGossipSub(ctx, n.host, append(discovery.LeafOptions(), cfg.pubsub...)...); err != nil {
+		return fmt.Errorf("start GossipSub: %w", err)
+	}
+	return nil
+}
+
+func newHost(cfg *config) (host.Host, error) {
+	if cfg.identity == nil {
+		id, err := identity.Ephemeral()
+		if err != nil {
+			return nil, err
+		}
+		cfg.identity = id
+	}
+	opts := []libp2p.Option{
+		libp2p.Identity(cfg.identity.PrivKey()),
+		libp2p.UserAgent("tango"),
+		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Transport(websocket.New, websocket.WithHTTPHandler(cfg.http)),
+		libp2p.Transport(quic.NewTransport),
+		libp2p.Transport(webtransport.New),
+		libp2p.Transport(webrtcdirect.New),
+		libp2p.ShareTCPListener(), // TCP and WebSocket on one port
+		libp2p.EnableRelay(),      // which NoListenAddrs would turn off
+		libp2p.NoListenAddrs,      // see listen
+	}
+	if cfg.resources == nil && cfg.relay != nil {
+		rm, err := relay.ResourceManager(*cfg.relay...)
+		if err != nil {
+			return nil, err
+		}
+		cfg.resources = rm
+	}
+	if cfg.resources != nil {
+		opts = append(opts, libp2p.ResourceManager(cfg.resources))
+	}
+	if len(cfg.announce) > 0 {
+		announce := slices.Clone(cfg.announce)
+		opts = append(opts, libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return announce }))
+	}
+	return libp2p.New(append(opts, cfg.host...)...)
+}
+
+// Host returns the libp2p host, which is like any other. Close the node, not the host.
+func (n *Node) Host() host.Host { return n.host }
+
+// PubSub returns the node's GossipSub router, tuned for a relay or for a leaf
+// that reaches others through relays.
+func (n *Node) PubSub() *pubsub.PubSub { return n.pubsub }
+
+// Relay returns the relay, nil without [WithRelay].
+func (n *Node) Relay() *relay.Relay { return n.relay }
+
+// Discovery returns the discovery service, nil without [WithDiscovery].
+func (n *Node) Discovery() *discovery.Service { return n.discovery }
+
+// Addrs returns the node's addresses as others dial them, each ending in
+// /p2p/ and the node's peer ID.
+func (n *Node) Addrs() []ma.Multiaddr {
+	// fails for a host without a peer ID only, which cannot be
+	addrs, _ := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: n.host.ID(), Addrs: n.host.Addrs()})
+	return addrs
+}
+
+// BrowserAddrs returns those of [Node.Addrs] that a page in a browser can dial.
+func (n *Node) BrowserAddrs() []ma.Multiaddr {
+	return slices.DeleteFunc(n.Addrs(), func(a ma.Multiaddr) bool { return !relay.BrowserDialable(a) })
+}
+
+// Close stops the node and all its blocks, the last started first. It is idempotent.
+func (n *Node) Close() error {
+	n.closeOnce.Do(func() {
+		var errs []error
+		for i := len(n.undo) - 1; i >= 0; i-- {
+			errs = append(errs, n.undo[i]())
+		}
+		n.closeErr = errors.Join(errs...)
+	})
+	return n.closeErr
+}

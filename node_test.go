@@ -1,0 +1,191 @@
+package tango_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+	"go.uber.org/goleak"
+
+	"github.com/tangop2p/tango"
+	"github.com/tangop2p/tango/discovery"
+	"github.com/tangop2p/tango/identity"
+	"github.com/tangop2p/tango/relay"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const loopback = "/ip4/127.0.0.1"
+
+func newNode(t *testing.T, opts ...tango.Option) *tango.Node {
+	t.Helper()
+	n, err := tango.New(append([]tango.Option{tango.WithListen(loopback + "/tcp/0/ws")}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+func connect(t *testing.T, from host.Host, to *tango.Node) {
+	t.Helper()
+	if err := from.Connect(t.Context(), peer.AddrInfo{ID: to.Host().ID(), Addrs: to.Host().Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func awaitFound(t *testing.T, d *discovery.Service, p peer.ID) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for e := range d.Events(ctx) {
+		if e.Type == discovery.Found && e.Peer.ID == p {
+			return
+		}
+	}
+	t.Fatalf("%v was not found", p)
+}
+
+// The main job in Go: two that know only the relay find each other.
+func TestTwoMeetThroughARelay(t *testing.T) {
+	third := newNode(t, tango.WithRelay(), tango.WithDiscovery())
+	a, b := newNode(t, tango.WithDiscovery()), newNode(t, tango.WithDiscovery())
+	connect(t, a.Host(), third)
+	connect(t, b.Host(), third)
+	awaitFound(t, a.Discovery(), b.Host().ID())
+	awaitFound(t, b.Discovery(), a.Host().ID())
+	awaitFound(t, a.Discovery(), third.Host().ID())
+	awaitFound(t, third.Discovery(), a.Host().ID())
+}
+
+func TestListensOnAllTransports(t *testing.T) {
+	n := newNode(t, tango.WithListen(tango.ListenersOn(loopback, 0)...))
+	for _, tr := range []string{"/tcp/", "/ws", "/quic-v1", "/webtransport/certhash/", "/webrtc-direct/certhash/"} {
+		if !slices.ContainsFunc(n.Addrs(), func(a ma.Multiaddr) bool { return strings.Contains(a.String(), tr) }) {
+			t.Errorf("no address with %s in %v", tr, n.Addrs())
+		}
+	}
+	if got := len(n.BrowserAddrs()); got != 3 {
+		t.Errorf("browsers can dial %d of %v, want ws, webtransport and webrtc-direct", got, n.BrowserAddrs())
+	}
+	for _, a := range n.BrowserAddrs() {
+		info, err := peer.AddrInfoFromP2pAddr(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := libp2p.New(libp2p.NoListenAddrs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Connect(t.Context(), *info); err != nil {
+			t.Errorf("dial %v: %v", a, err)
+		}
+		_ = h.Close()
+	}
+}
+
+func TestOnePortNumber(t *testing.T) {
+	want := []string{
+		"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/tcp/4001/ws", "/ip4/0.0.0.0/udp/4001/quic-v1",
+		"/ip4/0.0.0.0/udp/4001/quic-v1/webtransport", "/ip4/0.0.0.0/udp/4001/webrtc-direct",
+		"/ip6/::/tcp/4001", "/ip6/::/tcp/4001/ws", "/ip6/::/udp/4001/quic-v1",
+		"/ip6/::/udp/4001/quic-v1/webtransport", "/ip6/::/udp/4001/webrtc-direct",
+	}
+	if got := tango.BrowserListeners(4001); !slices.Equal(got, want) {
+		t.Errorf("BrowserListeners(4001): %v, want %v", got, want)
+	}
+	// all five together on a real port, with HTTP beside WebSocket
+	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
+	n := newNode(t, tango.WithHTTPHandler(hello))
+	_, addr, err := manet.DialArgs(n.Host().Addrs()[0].Decapsulate(ma.StringCast("/ws")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	if err != nil || string(body) != "hello" {
+		t.Errorf("GET on the WebSocket port: %q, %v", body, err)
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	n := newNode(t)
+	taken := n.Host().Addrs()[0].String()
+	if _, err := tango.New(tango.WithListen(loopback+"/tcp/0", taken)); err == nil || !strings.Contains(err.Error(), taken) {
+		t.Errorf("one of two ports is taken: %v", err)
+	}
+}
+
+func TestAnnounce(t *testing.T) {
+	const public = "/dns4/relay.example/tcp/443/tls/ws"
+	n := newNode(t, tango.WithAnnounce(public), tango.WithRelay())
+	if got := n.BrowserAddrs(); len(got) != 1 || got[0].String() != public+"/p2p/"+n.Host().ID().String() {
+		t.Errorf("announces %v", got)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	id, err := identity.Ephemeral()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := newNode(t, tango.WithIdentity(id)); n.Host().ID() != id.ID() {
+		t.Errorf("peer ID %v, want %v", n.Host().ID(), id.ID())
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for name, tc := range map[string]struct {
+		opt  tango.Option
+		says string
+	}{
+		"not a multiaddr":        {tango.WithListen("localhost:4001"), `"localhost:4001"`},
+		"address with a peer ID": {tango.WithAnnounce("/ip4/192.0.2.1/tcp/1/p2p/12D3KooWJW3at6B3xcR1p9WN69QcDsdyhy9ndp329TrWDQLYoz5E"), "leave out /p2p"},
+		"no identity":            {tango.WithIdentity(nil), "identity.Load"},
+		"bad relay option":       {tango.WithRelay(relay.WithTopics("")), "topic"},
+		"bad discovery option":   {tango.WithDiscovery(discovery.WithInterval(1)), "WithInterval"},
+		"unknown transport":      {tango.WithListen("/ip4/127.0.0.1/udp/1"), "listen on /ip4/127.0.0.1/udp/1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, err := tango.New(tc.opt)
+			if err == nil {
+				_ = n.Close()
+				t.Fatal("no error")
+			}
+			if !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("%q does not say %q", err, tc.says)
+			}
+		})
+	}
+}
+
+func TestCloseIsIdempotent(t *testing.T) {
+	n := newNode(t, tango.WithRelay(), tango.WithDiscovery())
+	for range 2 {
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package tango
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/libp2p/go-libp2p"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/tangop2p/tango/discovery"
+	"github.com/tangop2p/tango/identity"
+	"github.com/tangop2p/tango/relay"
+)
+
+// Option configures a [Node].
+type Option func(*config) error
+
+type config struct {
+	identity  *identity.Identity
+	listen    []ma.Multiaddr
+	announce  []ma.Multiaddr
+	http      http.Handler
+	resources network.ResourceManager
+	relay     *[]relay.Option
+	discovery *[]discovery.Option
+	host      []libp2p.Option
+	pubsub    []pubsub.Option
+}
+
+// CheckOptions says what [New] would find wrong with the options.
+func CheckOptions(opts ...Option) error {
+	if _, err := newConfig(opts); err != nil {
+		return fmt.Errorf("tango: %w", err)
+	}
+	return nil
+}
+
+func newConfig(opts []Option) (*config, error) {
+	c := &config{}
+	errs := []error{WithListen(BrowserListeners(0)...)(c)}
+	for _, opt := range opts {
+		errs = append(errs, opt(c))
+	}
+	return c, errors.Join(errs...)
+}
+
+// WithIdentity sets the node's key pair. The default is an ephemeral one, a
+// new peer ID each time.
+func WithIdentity(id *identity.Identity) Option {
+	return func(c *config) error {
+		if id == nil {
+			return errors.New("WithIdentity(nil): give what identity.Load returned")
+		}
+		c.identity = id
+		return nil
+	}
+}
+
+// BrowserListeners returns the listen addresses that make a node reachable by
+// browsers and by other libp2p nodes on one port number, on all IPv4 and IPv6
+// interfaces: TCP and WebSocket share the TCP port; QUIC and WebTransport the
+// UDP port of that number, as does WebRTC-direct. Port 0 takes free ports.
+func BrowserListeners(port uint16) []string {
+	var addrs []string
+	for _, ip := range []string{"/ip4/0.0.0.0", "/ip6/::"} {
+		addrs = append(addrs, ListenersOn(ip, port)...)
+	}
+	return addrs
+}
+
+// ListenersOn returns the listen addresses of [BrowserListeners] on one
+// interface, given as the start of a multiaddr, such as "/ip4/127.0.0.1".
+func ListenersOn(ip string, port uint16) []string {
+	return []string{
+		fmt.Sprintf("%s/tcp/%d", ip, port),
+		fmt.Sprintf("%s/tcp/%d/ws", ip, port),
+		fmt.Sprintf("%s/udp/%d/quic-v1", ip, port),
+		fmt.Sprintf("%s/udp/%d/quic-v1/webtransport", ip, port),
+		fmt.Sprintf("%s/udp/%d/webrtc-direct", ip, port),
+	}
+}
+
+// WithListen sets the multiaddrs to listen on; none makes a node that only
+// dials. The default is BrowserListeners(0).
+func WithListen(addrs ...string) Option {
+	return func(c *config) (err error) {
+		c.listen, err = parseAddrs("WithListen", addrs)
+		return err
+	}
+}
+
+// WithAnnounce sets the multiaddrs to tell others instead of those listened
+// on, as a node behind a proxy or a port forwarding needs; without /p2p. The
+// default is to tell the listen addresses.
+func WithAnnounce(addrs ...string) Option {
+	return func(c *config) (err error) {
+		c.announce, err = parseAddrs("WithAnnounce", addrs)
+		return err
+	}
+}
+
+func parseAddrs(option string, addrs []string) ([]ma.Multiaddr, error) {
+	var parsed []ma.Multiaddr
+	var errs []error
+	for _, s := range addrs {
+		a, err := ma.NewMultiaddr(s)
+		if err != nil {
+			err = fmt.Errorf("%s(%q): %w; write it as in /ip4/127.0.0.1/tcp/4001/ws", option, s, err)
+		} else if _, p2p := a.ValueForProtocol(ma.P_P2P); p2p == nil {
+			err = fmt.Errorf("%s(%q): leave out /p2p and what follows", option, s)
+		}
+		errs = append(errs, err)
+		parsed = append(parsed, a)
+	}
+	return parsed, errors.Join(errs...)
+}
+
+// WithHTTPHandler serves plain HTTP requests that arrive at a WebSocket
+// listener, on the same port. The default answers 404.
+func WithHTTPHandler(h http.Handler) Option {
+	return func(c *config) error {
+		c.http = h
+		return nil
+	}
+}
+
+// WithRelay makes the node a relay, see [relay.New]. The default is not to be one.
+func WithRelay(opts ...relay.Option) Option {
+	return func(c *config) error {
+		opts = slices.Clone(opts)
+		c.relay = &opts
+		return relay.CheckOptions(opts...)
+	}
+}
+
+// WithDiscovery makes the node announce itself and find others, see
+// [discovery.New]. The default is not to.
+func WithDiscovery(opts ...discovery.Option) Option {
+	return func(c *config) error {
+		opts = slices.Clone(opts)
+		c.discovery = &opts
+		return discovery.CheckOptions(opts...)
+	}
+}
+
+// WithResourceManager sets the host's resource manager. The default is that of
+// [relay.ResourceManager] with [WithRelay], else go-libp2p's.
+func WithResourceManager(rm network.ResourceManager) Option {
+	return func(c *config) error {
+		c.resources = rm
+		return nil
+	}
+}
+
+// WithHostOptions adds options for libp2p.New after the node's own. Those that
+// the node sets itself (identity, addresses, transports, resource manager) cannot
+// be given twice. The default is none.
+func WithHostOptions(opts ...libp2p.Option) Option {
+	return func(c *config) error {
+		c.host = append(c.host, opts...)
+		return nil
+	}
+}
+
+// WithPubSubOptions adds options for the node's GossipSub router after the
+// node's own. The default is none.
+func WithPubSubOptions(opts ...pubsub.Option) Option {
+	return func(c *config) error {
+		c.pubsub = append(c.pubsub, opts...)
+		return nil
+	}
+}

@@ -1,0 +1,50 @@
+// Package relay is the third party through which browsers meet: a circuit v2
+// relay with limits that suit them, and a GossipSub router that forwards their
+// announcements.
+//
+// Two browsers cannot connect by themselves. Each keeps a reservation at a
+// relay, learns of the other on a discovery topic that the relay forwards,
+// opens a limited circuit to it through the relay, and on that exchanges what
+// WebRTC needs for a direct connection. The relay is not needed after that.
+//
+// # Usage
+//
+//	rm, err := relay.ResourceManager()
+//	...
+//	h, err := libp2p.New(libp2p.ResourceManager(rm), libp2p.ListenAddrStrings("/ip4/0.0.0.0/tcp/4001/ws"))
+//	...
+//	r, err := relay.New(h, relay.WithTopics(discovery.AppTopic("myapp")))
+//	...
+//	defer r.Close()
+//
+// What it does that a stock go-libp2p relay does not:
+//
+//   - hands out its addresses on loopback and in a LAN too, and of these the
+//     ones that browsers can dial;
+//   - keeps every peer in its mesh of a topic, up to 400, where a default
+//     router keeps 12 and leaves the others to gossip;
+//   - uses js-libp2p's message ID;
+//   - forwards a record only if it speaks of its signer ([discovery.Validate]);
+//   - tells a newcomer who is there within milliseconds of its joining a topic,
+//     by repeating the last announcement of each of the others, and forgets
+//     who has gone;
+//   - always limits circuits: on an unlimited one GossipSub settles, in js and
+//     in Go, and is lost with the relay.
+//
+// # Lifecycle, concurrency, errors
+//
+// [New] validates its options before it starts anything. A Relay is safe for
+// concurrent use. Close it before its host. Circuits that are open when it is
+// closed run on to their limits.
+//
+// # Limits and security
+//
+// [Limits] bounds reservations and circuits, [ResourceManager] connections and
+// streams to match. Circuits are end-to-end encrypted: the relay learns who
+// talks to whom and how much, not what. Subscriptions to other topics than the
+// relay's are ignored. What a relay remembers of announcements is bounded to
+// 4096, and a newcomer is sent at most 32.
+//
+// Specifications: libp2p specs, relay/circuit-v2.md and
+// pubsub/gossipsub/gossipsub-v1.1.md.
+package relay

@@ -1,0 +1,152 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/network"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/x/rate"
+)
+
+// Limits bounds what a relay gives away. Start from a preset and change what
+// you must.
+type Limits struct {
+	// Reservations is how many peers may hold a reservation at once.
+	Reservations int
+	// ReservationsPerIP is how many of them may share one IP address: an
+	// office behind a NAT, or everybody behind a reverse proxy.
+	ReservationsPerIP int
+	// ReservationsPerASN is how many of them may share one IPv6 autonomous system.
+	ReservationsPerASN int
+	// ReservationTTL is how long a reservation lasts unless it is renewed.
+	ReservationTTL time.Duration
+	// CircuitsPerPeer is how many circuits a peer may have open, counting both ends.
+	CircuitsPerPeer int
+	// CircuitDuration is when an open circuit is reset. It cannot be
+	// unlimited: js-libp2p and go-libp2p put GossipSub on a circuit without a
+	// limit, do not move it to the direct connection, and lose it with the relay.
+	CircuitDuration time.Duration
+	// CircuitBytes is how many bytes a circuit carries in each direction
+	// before it is reset. It cannot be unlimited either.
+	CircuitBytes int64
+	// BufferSize is the bytes of memory that each direction of a circuit copies through.
+	BufferSize int
+}
+
+// SignalingOnly is the preset for relays that introduce peers to each other:
+// circuits carry identify, signaling and ping, and end after 2 minutes or
+// 128 KiB, which are circuit v2's customary limits.
+func SignalingOnly() Limits {
+	return Limits{
+		Reservations:       1024,
+		ReservationsPerIP:  64,
+		ReservationsPerASN: 256,
+		ReservationTTL:     time.Hour,
+		CircuitsPerPeer:    64,
+		CircuitDuration:    2 * time.Minute,
+		CircuitBytes:       128 << 10,
+		BufferSize:         2 << 10,
+	}
+}
+
+// Data is the preset for relays that also carry the data of peers whose
+// networks admit no direct connection: 64 MiB each way within 30 minutes.
+func Data() Limits {
+	l := SignalingOnly()
+	l.CircuitDuration = 30 * time.Minute
+	l.CircuitBytes = 64 << 20
+	l.BufferSize = 16 << 10
+	return l
+}
+
+// Validate says what is wrong with l, naming each field.
+func (l Limits) Validate() error {
+	check := func(name string, v, low, high int64, unit string) error {
+		if v < low || v > high {
+			return fmt.Errorf("Limits.%s %d: use %d to %d %s", name, v, low, high, unit)
+		}
+		return nil
+	}
+	const many = 1 << 20
+	second := func(d time.Duration) int64 { return int64(d / time.Second) }
+	return errors.Join(
+		check("Reservations", int64(l.Reservations), 1, many, "peers"),
+		check("ReservationsPerIP", int64(l.ReservationsPerIP), 1, many, "peers"),
+		check("ReservationsPerASN", int64(l.ReservationsPerASN), 1, many, "peers"),
+		check("ReservationTTL", second(l.ReservationTTL), 60, 7*24*3600, "seconds"),
+		check("CircuitsPerPeer", int64(l.CircuitsPerPeer), 1, 1<<14, "circuits"),
+		check("CircuitDuration", second(l.CircuitDuration), 1, math.MaxUint32, "seconds, never without a limit"),
+		check("CircuitBytes", l.CircuitBytes, 4<<10, math.MaxInt64-1, "bytes, never without a limit"),
+		check("BufferSize", int64(l.BufferSize), 512, 1<<20, "bytes"),
+	)
+}
+
+func (l Limits) resources() relayv2.Resources {
+	return relayv2.Resources{
+		Limit:                 &relayv2.RelayLimit{Duration: l.CircuitDuration, Data: l.CircuitBytes},
+		ReservationTTL:        l.ReservationTTL,
+		MaxReservations:       l.Reservations,
+		MaxCircuits:           l.CircuitsPerPeer,
+		BufferSize:            l.BufferSize,
+		MaxReservationsPerIP:  l.ReservationsPerIP,
+		MaxReservationsPerASN: l.ReservationsPerASN,
+	}
+}
+
+// ResourceManager returns a go-libp2p resource manager in which the
+// reservations of a relay with these options fit: the defaults admit 8
+// connections an IP address and 16 new ones in 80 seconds, so that the ninth
+// browser of an office would not reach the relay. Give it to libp2p.New with
+// libp2p.ResourceManager.
+func ResourceManager(opts ...Option) (network.ResourceManager, error) {
+	cfg, err := newConfig(opts)
+	if err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	l := cfg.limits
+	scaling := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&scaling)
+	// a circuit is two streams at the service, one at each peer
+	perPeer := rcmgr.BaseLimit{
+		StreamsInbound: 2 * l.CircuitsPerPeer, StreamsOutbound: 2 * l.CircuitsPerPeer, Streams: 2 * l.CircuitsPerPeer,
+		Memory: int64(4*l.CircuitsPerPeer*l.BufferSize) + 1<<20,
+	}
+	scaling.AddServicePeerLimit(relayv2.ServiceName, perPeer, rcmgr.BaseLimitIncrease{})
+	scaling.AddProtocolPeerLimit(proto.ProtoIDv2Hop, perPeer, rcmgr.BaseLimitIncrease{})
+	scaling.AddProtocolPeerLimit(proto.ProtoIDv2Stop, perPeer, rcmgr.BaseLimitIncrease{})
+
+	// twice: a page that reloads overlaps with its former self
+	perIP := 2 * l.ReservationsPerIP
+	return rcmgr.NewResourceManager(
+		rcmgr.NewFixedLimiter(scaling.AutoScale()),
+		rcmgr.WithLimitPerSubnet(
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perIP}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perIP}, {PrefixLength: 48, ConnCount: 8 * perIP}},
+		),
+		rcmgr.WithConnRateLimiters(connRate(perIP)),
+	)
+}
+
+// connRate admits a full IP address at once and then again within a minute, so
+// that everybody comes back after a restart.
+func connRate(perIP int) *rate.Limiter {
+	limit := rate.Limit{RPS: float64(perIP) / 60, Burst: perIP}
+	return &rate.Limiter{
+		NetworkPrefixLimits: []rate.PrefixLimit{ // loopback is free, as in go-libp2p's defaults
+			{Prefix: netip.MustParsePrefix("127.0.0.0/8")},
+			{Prefix: netip.MustParsePrefix("::1/128")},
+		},
+		SubnetRateLimiter: rate.SubnetLimiter{
+			IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: limit}},
+			IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 56, Limit: limit}},
+			GracePeriod:      time.Minute,
+		},
+	}
+}
