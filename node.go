@@ -78,7 +78,7 @@ func (n *Node) start(cfg *config) (err error) {
 // startPubSub starts the relay with its router, or a router alone.
 func (n *Node) startPubSub(cfg *config) (err error) {
 	if cfg.relay != nil {
-		opts := append(slices.Clone(*cfg.relay), relay.WithPubSubOptions(cfg.pubsub...))
+		opts := append(slices.Clone(cfg.relay.opts), relay.WithPubSubOptions(cfg.pubsub...))
 		if n.relay, err = relay.New(n.host, opts...); err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func newHost(cfg *config) (host.Host, error) {
 		libp2p.NoListenAddrs,      // see listen
 	}
 	if cfg.resources == nil && cfg.relay != nil {
-		rm, err := relay.ResourceManager(*cfg.relay...)
+		rm, err := ResourceManager(cfg.relay.limits)
 		if err != nil {
 			return nil, err
 		}

@@ -25,7 +25,7 @@ type config struct {
 	announce  []ma.Multiaddr
 	http      http.Handler
 	resources network.ResourceManager
-	relay     *[]relay.Option
+	relay     *relaySettings
 	discovery *[]discovery.Option
 	host      []libp2p.Option
 	pubsub    []pubsub.Option
@@ -37,6 +37,11 @@ func CheckOptions(opts ...Option) error {
 		return fmt.Errorf("tango: %w", err)
 	}
 	return nil
+}
+
+type relaySettings struct {
+	limits relay.Limits
+	opts   []relay.Option
 }
 
 func newConfig(opts []Option) (*config, error) {
@@ -131,9 +136,9 @@ func WithHTTPHandler(h http.Handler) Option {
 // WithRelay makes the node a relay, see [relay.New]. The default is not to be one.
 func WithRelay(opts ...relay.Option) Option {
 	return func(c *config) error {
-		opts = slices.Clone(opts)
-		c.relay = &opts
-		return relay.CheckOptions(opts...)
+		limits, err := relay.CheckOptions(opts...)
+		c.relay = &relaySettings{limits, slices.Clone(opts)}
+		return err
 	}
 }
 
@@ -148,7 +153,7 @@ func WithDiscovery(opts ...discovery.Option) Option {
 }
 
 // WithResourceManager sets the host's resource manager. The default is that of
-// [relay.ResourceManager] with [WithRelay], else go-libp2p's.
+// [ResourceManager] for the limits of [WithRelay], else go-libp2p's.
 func WithResourceManager(rm network.ResourceManager) Option {
 	return func(c *config) error {
 		c.resources = rm

@@ -9,7 +9,7 @@
 //
 // # Usage
 //
-//	rm, err := relay.ResourceManager()
+//	rm, err := tango.ResourceManager(relay.SignalingOnly())
 //	...
 //	h, err := libp2p.New(libp2p.ResourceManager(rm), libp2p.ListenAddrStrings("/ip4/0.0.0.0/tcp/4001/ws"))
 //	...
@@ -39,8 +39,8 @@
 //
 // # Limits and security
 //
-// [Limits] bounds reservations and circuits, [ResourceManager] connections and
-// streams to match. Circuits are end-to-end encrypted: the relay learns who
+// [Limits] bounds reservations and circuits, and its methods scale a resource
+// manager to match. Circuits are end-to-end encrypted: the relay learns who
 // talks to whom and how much, not what. Subscriptions to other topics than the
 // relay's are ignored. What a relay remembers of announcements is bounded to
 // 4096, and a newcomer is sent at most 32.

@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
-	"github.com/libp2p/go-libp2p/core/network"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
@@ -100,38 +98,33 @@ func (l Limits) resources() relayv2.Resources {
 	}
 }
 
-// ResourceManager returns a go-libp2p resource manager in which the
-// reservations of a relay with these options fit: the defaults admit 8
-// connections an IP address and 16 new ones in 80 seconds, so that the ninth
-// browser of an office would not reach the relay. Give it to libp2p.New with
-// libp2p.ResourceManager.
-func ResourceManager(opts ...Option) (network.ResourceManager, error) {
-	cfg, err := newConfig(opts)
-	if err != nil {
-		return nil, fmt.Errorf("relay: %w", err)
-	}
-	l := cfg.limits
-	scaling := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&scaling)
+// Scale makes room for the circuits of l in the stream and memory limits of a
+// resource manager; call it after libp2p.SetDefaultServiceLimits.
+func (l Limits) Scale(limits *rcmgr.ScalingLimitConfig) {
 	// a circuit is two streams at the service, one at each peer
 	perPeer := rcmgr.BaseLimit{
 		StreamsInbound: 2 * l.CircuitsPerPeer, StreamsOutbound: 2 * l.CircuitsPerPeer, Streams: 2 * l.CircuitsPerPeer,
 		Memory: int64(4*l.CircuitsPerPeer*l.BufferSize) + 1<<20,
 	}
-	scaling.AddServicePeerLimit(relayv2.ServiceName, perPeer, rcmgr.BaseLimitIncrease{})
-	scaling.AddProtocolPeerLimit(proto.ProtoIDv2Hop, perPeer, rcmgr.BaseLimitIncrease{})
-	scaling.AddProtocolPeerLimit(proto.ProtoIDv2Stop, perPeer, rcmgr.BaseLimitIncrease{})
+	limits.AddServicePeerLimit(relayv2.ServiceName, perPeer, rcmgr.BaseLimitIncrease{})
+	limits.AddProtocolPeerLimit(proto.ProtoIDv2Hop, perPeer, rcmgr.BaseLimitIncrease{})
+	limits.AddProtocolPeerLimit(proto.ProtoIDv2Stop, perPeer, rcmgr.BaseLimitIncrease{})
+}
 
+// ResourceManagerOptions returns the connection limits of a resource manager
+// in which the reservations of l fit: the defaults admit 8 connections an IP
+// address and 16 new ones in 80 seconds, so that the ninth browser of an
+// office would not reach the relay.
+func (l Limits) ResourceManagerOptions() []rcmgr.Option {
 	// twice: a page that reloads overlaps with its former self
 	perIP := 2 * l.ReservationsPerIP
-	return rcmgr.NewResourceManager(
-		rcmgr.NewFixedLimiter(scaling.AutoScale()),
+	return []rcmgr.Option{
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perIP}},
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perIP}, {PrefixLength: 48, ConnCount: 8 * perIP}},
 		),
 		rcmgr.WithConnRateLimiters(connRate(perIP)),
-	)
+	}
 }
 
 // connRate admits a full IP address at once and then again within a minute, so

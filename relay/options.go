@@ -23,12 +23,14 @@ type config struct {
 	registerer    prometheus.Registerer
 }
 
-// CheckOptions says what [New] would find wrong with the options.
-func CheckOptions(opts ...Option) error {
-	if _, err := newConfig(opts); err != nil {
-		return fmt.Errorf("relay: %w", err)
+// CheckOptions says what [New] would find wrong with the options, and which
+// limits they set.
+func CheckOptions(opts ...Option) (Limits, error) {
+	c, err := newConfig(opts)
+	if err != nil {
+		return Limits{}, fmt.Errorf("relay: %w", err)
 	}
-	return nil
+	return c.limits, nil
 }
 
 func newConfig(opts []Option) (*config, error) {

@@ -27,8 +27,8 @@ type Relay struct {
 // New starts a relay on h, which must be reachable by those it shall serve.
 // Close must be called before h is closed.
 //
-// The host's resource manager bounds the relay too; [ResourceManager] makes
-// one that fits.
+// The host's resource manager bounds the relay too, see [Limits.Scale] and
+// [Limits.ResourceManagerOptions]; tango.ResourceManager makes one that fits.
 func New(h host.Host, opts ...Option) (*Relay, error) {
 	cfg, err := newConfig(opts)
 	if err != nil {

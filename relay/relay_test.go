@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
@@ -44,18 +45,27 @@ func newHost(t *testing.T, opts ...libp2p.Option) host.Host {
 
 func newRelay(t *testing.T, opts ...relay.Option) (*relay.Relay, host.Host) {
 	t.Helper()
-	opts = append([]relay.Option{relay.WithTopics(topic)}, opts...)
-	rm, err := relay.ResourceManager(opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := newHost(t, libp2p.ResourceManager(rm))
-	r, err := relay.New(h, opts...)
+	h := newHost(t, libp2p.ResourceManager(resources(t)))
+	r, err := relay.New(h, append([]relay.Option{relay.WithTopics(topic)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
 	return r, h
+}
+
+// resources is what tango.ResourceManager makes, which stands above.
+func resources(t *testing.T) network.ResourceManager {
+	t.Helper()
+	l := relay.SignalingOnly()
+	scaling := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&scaling)
+	l.Scale(&scaling)
+	rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(scaling.AutoScale()), l.ResourceManagerOptions()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rm
 }
 
 func newPubSub(t *testing.T, h host.Host) *pubsub.PubSub {
@@ -181,10 +191,7 @@ func TestCircuitIsLimited(t *testing.T) {
 // reservations. Loopback is exempt there, so the resource manager is asked
 // about an address that is not.
 func TestAnOfficeFits(t *testing.T) {
-	rm, err := relay.ResourceManager()
-	if err != nil {
-		t.Fatal(err)
-	}
+	rm := resources(t)
 	defer func() { _ = rm.Close() }()
 	office := ma.StringCast("/ip4/192.0.2.1/tcp/1234/ws")
 	for i := range relay.SignalingOnly().ReservationsPerIP {
@@ -387,7 +394,7 @@ func TestNewRefuses(t *testing.T) {
 		"topic twice":                           {relay.WithTopics("a"), relay.WithForwarding("a")},
 		"options for a router that is not ours": {relay.WithPubSub(ps), relay.WithPubSubOptions(pubsub.WithFloodPublish(true))},
 	} {
-		if err := relay.CheckOptions(opts...); err == nil {
+		if _, err := relay.CheckOptions(opts...); err == nil {
 			t.Errorf("%s: CheckOptions finds nothing", name)
 		}
 		if r, err := relay.New(h, opts...); err == nil {

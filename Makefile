@@ -1,0 +1,16 @@
+.PHONY: help demo test page bench-direct clean
+
+help: ## lists what can be made
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
+
+demo: ## starts a relay with its demo page; open it in two tabs
+	@scripts/demo.sh
+
+test: ## runs all tests, in real browsers too; installs what they need
+	@scripts/test.sh
+
+page: ## builds the demo page into examples/browser/dist
+	@bash -c '. scripts/lib.sh && page'
+
+clean: ## removes what was built and installed here
+	rm -rf bin .demo examples/browser/dist examples/browser/node_modules internal/interop/js/node_modules

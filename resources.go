@@ -1,0 +1,28 @@
+package tango
+
+import (
+	"fmt"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/network"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+
+	"github.com/tangop2p/tango/relay"
+)
+
+// ResourceManager returns a go-libp2p resource manager with the default limits
+// for this machine, in which a relay with limits l fits. [New] uses it with
+// [WithRelay]; it is exported for those who call libp2p.New themselves.
+func ResourceManager(l relay.Limits) (network.ResourceManager, error) {
+	if err := l.Validate(); err != nil {
+		return nil, fmt.Errorf("tango: %w", err)
+	}
+	scaling := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&scaling)
+	l.Scale(&scaling)
+	rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(scaling.AutoScale()), l.ResourceManagerOptions()...)
+	if err != nil {
+		return nil, fmt.Errorf("tango: resource manager: %w", err)
+	}
+	return rm, nil
+}

@@ -1,0 +1,46 @@
+# Shared by the scripts beside it: what they say, and how they get what they need.
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# can_install: whether apt may be used here
+can_install() { have apt-get && [ "$(id -u)" = 0 ]; }
+
+# apt_install PACKAGE...: installs Debian packages, saying so
+apt_install() {
+	say "installing $* with apt (a minute or so)"
+	if [ -z "${apt_updated:-}" ]; then
+		apt-get update -qq || return 1
+		apt_updated=1
+	fi
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+need_go() { have go || die "Go is not installed; see https://go.dev/doc/install (go.mod names the version)"; }
+
+# need_node: Node.js 18 or newer with npm, which builds the pages
+need_node() {
+	local major=0
+	have node && have npm && major=$(node -p 'process.versions.node.split(".")[0]')
+	[ "$major" -ge 18 ] && return
+	can_install || die "Node.js 18 or newer with npm is missing; as root type: apt-get install nodejs npm"
+	apt_install nodejs npm || die "apt could not install nodejs and npm; its messages stand above"
+}
+
+# npm_packages DIR: what DIR/package-lock.json lists, unless it is there already
+npm_packages() {
+	local stamp="$1/node_modules/.package-lock.json"
+	[ -e "$stamp" ] && [ ! "$1/package-lock.json" -nt "$stamp" ] && return
+	say "installing npm packages into $1/node_modules (10 to 60 s)"
+	(cd "$1" && npm ci --no-fund --no-audit --loglevel=error) || die "npm could not install the packages of $1; its messages stand above"
+	touch "$stamp"
+}
+
+# page: builds the demo page into examples/browser/dist
+page() {
+	need_node
+	npm_packages examples/browser
+	say "building the demo page"
+	(cd examples/browser && npm run --silent build) || die "the demo page does not build"
+}
