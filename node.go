@@ -20,6 +20,7 @@ import (
 
 	"github.com/tangop2p/tango/discovery"
 	"github.com/tangop2p/tango/identity"
+	"github.com/tangop2p/tango/internal/undo"
 	"github.com/tangop2p/tango/relay"
 )
 
@@ -31,7 +32,7 @@ type Node struct {
 	relay     *relay.Relay
 	discovery *discovery.Service
 
-	undo      []func() error // in reverse order, run by Close
+	undo      undo.Stack
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -54,7 +55,7 @@ func (n *Node) start(cfg *config) (err error) {
 	if n.host, err = newHost(cfg); err != nil {
 		return fmt.Errorf("start host: %w", err)
 	}
-	n.undo = append(n.undo, n.host.Close)
+	n.undo.Add(n.host.Close)
 	if err := listen(n.host, cfg.listen); err != nil {
 		return err
 	}
@@ -71,7 +72,7 @@ func (n *Node) start(cfg *config) (err error) {
 	if n.discovery, err = discovery.New(n.host, n.pubsub, opts...); err != nil {
 		return err
 	}
-	n.undo = append(n.undo, n.discovery.Close)
+	n.undo.Add(n.discovery.Close)
 	return nil
 }
 
@@ -82,14 +83,14 @@ func (n *Node) startPubSub(cfg *config) (err error) {
 		if n.relay, err = relay.New(n.host, opts...); err != nil {
 			return err
 		}
-		n.undo = append(n.undo, n.relay.Close)
+		n.undo.Add(n.relay.Close)
 		n.pubsub = n.relay.PubSub()
 	}
 	if n.pubsub != nil {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	n.undo = append(n.undo, func() error { cancel(); return nil })
+	n.undo.AddFunc(cancel)
 	if n.pubsub, err = pubsub.NewGossipSub(ctx, n.host, append(discovery.LeafOptions(), cfg.pubsub...)...); err != nil {
 		return fmt.Errorf("start GossipSub: %w", err)
 	}
@@ -161,12 +162,6 @@ func (n *Node) BrowserAddrs() []ma.Multiaddr {
 
 // Close stops the node and all its blocks, the last started first. It is idempotent.
 func (n *Node) Close() error {
-	n.closeOnce.Do(func() {
-		var errs []error
-		for i := len(n.undo) - 1; i >= 0; i-- {
-			errs = append(errs, n.undo[i]())
-		}
-		n.closeErr = errors.Join(errs...)
-	})
+	n.closeOnce.Do(func() { n.closeErr = n.undo.Run() })
 	return n.closeErr
 }

@@ -24,7 +24,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const loopback = "/ip4/127.0.0.1"
+const (
+	loopback = "/ip4/127.0.0.1"
+	aPeer    = "12D3KooWJW3at6B3xcR1p9WN69QcDsdyhy9ndp329TrWDQLYoz5E"
+)
 
 func newNode(t *testing.T, opts ...tango.Option) *tango.Node {
 	t.Helper()
@@ -162,7 +165,7 @@ func TestNewRefuses(t *testing.T) {
 		says string
 	}{
 		"not a multiaddr":        {tango.WithListen("localhost:4001"), `"localhost:4001"`},
-		"address with a peer ID": {tango.WithAnnounce("/ip4/192.0.2.1/tcp/1/p2p/12D3KooWJW3at6B3xcR1p9WN69QcDsdyhy9ndp329TrWDQLYoz5E"), "leave out /p2p"},
+		"address with a peer ID": {tango.WithAnnounce("/ip4/192.0.2.1/tcp/1/p2p/" + aPeer), "leave out /p2p"},
 		"no identity":            {tango.WithIdentity(nil), "identity.Load"},
 		"bad relay option":       {tango.WithRelay(relay.WithTopics("")), "topic"},
 		"bad discovery option":   {tango.WithDiscovery(discovery.WithInterval(1)), "WithInterval"},

@@ -16,6 +16,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+
+	"github.com/tangop2p/tango/internal/undo"
 )
 
 var log = logging.Logger("tango/discovery")
@@ -35,9 +37,9 @@ type Service struct {
 	metrics  *metrics
 	watchers *watchers
 	topics   map[string]*topicFeed
-	undo     []func() // in reverse order, run by Close
+	undo     undo.Stack
 
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // the Service's own lifetime, which Close ends
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	hints  chan struct{} // capacity 1: an announcement is wanted
@@ -46,6 +48,7 @@ type Service struct {
 	table *table // guarded by mu
 
 	closeOnce sync.Once
+	closeErr  error
 }
 
 type topicFeed struct {
@@ -79,8 +82,7 @@ func New(h host.Host, ps *pubsub.PubSub, opts ...Option) (*Service, error) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.start(); err != nil {
 		s.cancel()
-		s.unwind()
-		return nil, fmt.Errorf("discovery: %w", err)
+		return nil, fmt.Errorf("discovery: %w", errors.Join(err, s.undo.Run()))
 	}
 	return s, nil
 }
@@ -90,17 +92,17 @@ func (s *Service) start() error {
 	if err := s.metrics.register(s.cfg.registerer); err != nil {
 		return err
 	}
-	s.undo = append(s.undo, func() { s.metrics.unregister(s.cfg.registerer) })
+	s.undo.AddFunc(func() { s.metrics.unregister(s.cfg.registerer) })
 	emitter, err := s.host.EventBus().Emitter(new(Event))
 	if err != nil {
 		return fmt.Errorf("event emitter: %w", err)
 	}
-	s.undo = append(s.undo, func() { logClose(emitter.Close()) })
+	s.undo.Add(emitter.Close)
 	addrs, err := s.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated), eventbus.Name("tango/discovery"))
 	if err != nil {
 		return fmt.Errorf("address events: %w", err)
 	}
-	s.undo = append(s.undo, func() { logClose(addrs.Close()) })
+	s.undo.Add(addrs.Close)
 	for _, name := range s.cfg.topics {
 		if err := s.join(name); err != nil {
 			return fmt.Errorf("topic %q: %w", name, err)
@@ -132,13 +134,13 @@ func (s *Service) join(name string) error {
 	if err != nil {
 		return err
 	}
-	s.undo = append(s.undo, joined.Cancel)
+	s.undo.AddFunc(joined.Cancel)
 	// the default of 32 overflows when many peers announce at once
 	sub, err := topic.Subscribe(pubsub.WithBufferSize(256))
 	if err != nil {
 		return err
 	}
-	s.undo = append(s.undo, sub.Cancel)
+	s.undo.AddFunc(sub.Cancel)
 	s.topics[name] = &topicFeed{topic: topic, sub: sub, joined: joined}
 	return nil
 }
@@ -148,25 +150,13 @@ func (s *Service) joinGuarded(name string) (*pubsub.Topic, error) {
 	if err := s.ps.RegisterTopicValidator(name, s.validate, pubsub.WithValidatorInline(true)); err != nil {
 		return nil, fmt.Errorf("register validator (for a topic that is in use already, see WithJoined): %w", err)
 	}
-	s.undo = append(s.undo, func() { logClose(s.ps.UnregisterTopicValidator(name)) })
+	s.undo.Add(func() error { return s.ps.UnregisterTopicValidator(name) })
 	topic, err := s.ps.Join(name)
 	if err != nil {
 		return nil, err
 	}
-	s.undo = append(s.undo, func() { logClose(topic.Close()) })
+	s.undo.Add(topic.Close)
 	return topic, nil
-}
-
-func (s *Service) unwind() {
-	for i := len(s.undo) - 1; i >= 0; i-- {
-		s.undo[i]()
-	}
-}
-
-func logClose(err error) {
-	if err != nil {
-		log.Debugw("close", "err", err)
-	}
 }
 
 // validate is Validate with its verdicts counted.
@@ -312,9 +302,11 @@ func (s *Service) Close() error {
 		s.cancel()
 		s.watchers.close()
 		s.wg.Wait()
-		s.unwind()
+		if err := s.undo.Run(); err != nil {
+			s.closeErr = fmt.Errorf("discovery: close: %w", err)
+		}
 	})
-	return nil
+	return s.closeErr
 }
 
 func (s *Service) closed() error {

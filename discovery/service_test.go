@@ -211,7 +211,7 @@ func TestClose(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for range s.Events(context.Background()) { //nolint:revive // drained until Close ends it
+		for range s.Events(context.Background()) {
 		}
 	}()
 	for range 2 {

@@ -3,6 +3,7 @@ package discovery
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ func TestTableLife(t *testing.T) {
 	k := key{"topic", "peer"}
 	one, two := addrs("/ip4/192.0.2.1/tcp/1"), addrs("/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.2/tcp/1")
 
+	clocked := &Record{Addrs: one, Sent: t0.Add(2 * time.Minute), Interval: time.Minute}
 	for _, step := range []struct {
 		name  string
 		at    time.Duration
@@ -46,7 +48,7 @@ func TestTableLife(t *testing.T) {
 		{"new address", 20 * time.Second, &Record{Addrs: two}, []EventType{Updated}, false},
 		{"not yet", 20*time.Second + minExpiry - 1, nil, nil, false},
 		{"silent for too long", 20*time.Second + minExpiry, nil, []EventType{Expired}, false},
-		{"back, with a clock and an interval", 2 * time.Minute, &Record{Addrs: one, Sent: t0.Add(2 * time.Minute), Interval: time.Minute}, []EventType{Found}, false},
+		{"back, with a clock and an interval", 2 * time.Minute, clocked, []EventType{Found}, false},
 		{"an older record replayed", 130 * time.Second, &Record{Addrs: two, Sent: t0.Add(time.Minute)}, nil, true},
 		{"the same record replayed", 130 * time.Second, &Record{Addrs: two, Sent: t0.Add(2 * time.Minute)}, nil, true},
 		{"dated in the far future", 130 * time.Second, &Record{Addrs: two, Sent: t0.Add(time.Hour)}, nil, true},
@@ -82,7 +84,7 @@ func TestTableIsBounded(t *testing.T) {
 	tb.put(key{"t", friend}, &Record{}, t0)
 	evicted := 0
 	for i := range 100 {
-		changes, stale := tb.put(key{"t", peer.ID(fmt.Sprint(i))}, &Record{}, t0)
+		changes, stale := tb.put(key{"t", peer.ID(strconv.Itoa(i))}, &Record{}, t0)
 		if stale {
 			t.Fatal("a newcomer was not let in")
 		}
@@ -143,7 +145,7 @@ func TestSlowWatcherIsBounded(t *testing.T) {
 	ws := newWatchers()
 	w := ws.watch(nil)
 	for i := range 10_000 {
-		k := key{"t", peer.ID(fmt.Sprint(i))}
+		k := key{"t", peer.ID(strconv.Itoa(i))}
 		ws.emit([]Event{k.event(Found, nil)})
 		ws.emit([]Event{k.event(Expired, nil)})
 	}

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/tangop2p/tango/discovery"
+	"github.com/tangop2p/tango/internal/undo"
 )
 
 // hubWidth is up to how many peers a relay keeps in its mesh of a topic. A
@@ -54,19 +56,19 @@ type hub struct {
 	ps     *pubsub.PubSub
 	topics []*pubsub.Topic // the discovery topics
 	replay *replay
-	undo   []func() // in reverse order, run by close
+	undo   undo.Stack
 }
 
 func newHub(h host.Host, cfg *config) (_ *hub, err error) {
 	hb := &hub{ps: cfg.pubsub, replay: newReplay(cfg.topics)}
 	defer func() {
 		if err != nil {
-			hb.close()
+			err = errors.Join(err, hb.undo.Run())
 		}
 	}()
 	if hb.ps == nil {
 		ctx, cancel := context.WithCancel(context.Background())
-		hb.undo = append(hb.undo, cancel)
+		hb.undo.AddFunc(cancel)
 		if hb.ps, err = pubsub.NewGossipSub(ctx, h, hb.options(cfg)...); err != nil {
 			return nil, fmt.Errorf("start GossipSub: %w", err)
 		}
@@ -101,7 +103,7 @@ func (hb *hub) forwardGuarded(name string) (*pubsub.Topic, error) {
 	if err := hb.ps.RegisterTopicValidator(name, hb.validate, pubsub.WithValidatorInline(true)); err != nil {
 		return nil, err
 	}
-	hb.undo = append(hb.undo, func() { logClose(hb.ps.UnregisterTopicValidator(name)) })
+	hb.undo.Add(func() error { return hb.ps.UnregisterTopicValidator(name) })
 	return hb.forward(name)
 }
 
@@ -110,12 +112,12 @@ func (hb *hub) forward(name string) (*pubsub.Topic, error) {
 	if err != nil {
 		return nil, err
 	}
-	hb.undo = append(hb.undo, func() { logClose(topic.Close()) })
+	hb.undo.Add(topic.Close)
 	cancel, err := topic.Relay()
 	if err != nil {
 		return nil, err
 	}
-	hb.undo = append(hb.undo, cancel)
+	hb.undo.AddFunc(cancel)
 	return topic, nil
 }
 
@@ -128,17 +130,4 @@ func (hb *hub) validate(ctx context.Context, from peer.ID, msg *pubsub.Message) 
 		hb.replay.remember(msg.GetTopic(), msg.GetFrom(), discovery.MessageID(msg.Message), r)
 	}
 	return verdict
-}
-
-func (hb *hub) close() {
-	for i := len(hb.undo) - 1; i >= 0; i-- {
-		hb.undo[i]()
-	}
-	hb.undo = nil
-}
-
-func logClose(err error) {
-	if err != nil {
-		log.Debugw("close", "err", err)
-	}
 }

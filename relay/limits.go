@@ -68,21 +68,21 @@ func Data() Limits {
 func (l Limits) Validate() error {
 	check := func(name string, v, low, high int64, unit string) error {
 		if v < low || v > high {
-			return fmt.Errorf("Limits.%s %d: use %d to %d %s", name, v, low, high, unit)
+			return fmt.Errorf("%s %d: use %d to %d %s", name, v, low, high, unit)
 		}
 		return nil
 	}
 	const many = 1 << 20
 	second := func(d time.Duration) int64 { return int64(d / time.Second) }
 	return errors.Join(
-		check("Reservations", int64(l.Reservations), 1, many, "peers"),
-		check("ReservationsPerIP", int64(l.ReservationsPerIP), 1, many, "peers"),
-		check("ReservationsPerASN", int64(l.ReservationsPerASN), 1, many, "peers"),
-		check("ReservationTTL", second(l.ReservationTTL), 60, 7*24*3600, "seconds"),
-		check("CircuitsPerPeer", int64(l.CircuitsPerPeer), 1, 1<<14, "circuits"),
-		check("CircuitDuration", second(l.CircuitDuration), 1, math.MaxUint32, "seconds, never without a limit"),
-		check("CircuitBytes", l.CircuitBytes, 4<<10, math.MaxInt64-1, "bytes, never without a limit"),
-		check("BufferSize", int64(l.BufferSize), 512, 1<<20, "bytes"),
+		check("Limits.Reservations", int64(l.Reservations), 1, many, "peers"),
+		check("Limits.ReservationsPerIP", int64(l.ReservationsPerIP), 1, many, "peers"),
+		check("Limits.ReservationsPerASN", int64(l.ReservationsPerASN), 1, many, "peers"),
+		check("Limits.ReservationTTL", second(l.ReservationTTL), 60, 7*24*3600, "seconds"),
+		check("Limits.CircuitsPerPeer", int64(l.CircuitsPerPeer), 1, 1<<14, "circuits"),
+		check("Limits.CircuitDuration", second(l.CircuitDuration), 1, math.MaxUint32, "seconds, never without a limit"),
+		check("Limits.CircuitBytes", l.CircuitBytes, 4<<10, math.MaxInt64-1, "bytes, never without a limit"),
+		check("Limits.BufferSize", int64(l.BufferSize), 512, 1<<20, "bytes"),
 	)
 }
 

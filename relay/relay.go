@@ -1,25 +1,25 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
-	logging "github.com/ipfs/go-log/v2"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
-)
 
-var log = logging.Logger("tango/relay")
+	"github.com/tangop2p/tango/internal/undo"
+)
 
 // Relay is the third party of browsers that want to meet: it keeps their
 // reservations, opens circuits between them and forwards their announcements.
 // It is safe for concurrent use.
 type Relay struct {
 	limits    Limits
-	circuits  *relayv2.Relay
 	hub       *hub // nil without topics
+	undo      undo.Stack
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -39,21 +39,26 @@ func New(h host.Host, opts ...Option) (*Relay, error) {
 		if r.hub, err = newHub(h, cfg); err != nil {
 			return nil, fmt.Errorf("relay: %w", err)
 		}
+		r.undo.Add(r.hub.undo.Run)
 	}
-	circuitOpts := []relayv2.Option{
+	circuits, err := relayv2.New(h, circuitOptions(h, cfg)...)
+	if err != nil {
+		return nil, fmt.Errorf("relay: start circuit v2: %w", errors.Join(err, r.undo.Run()))
+	}
+	r.undo.Add(circuits.Close)
+	return r, nil
+}
+
+func circuitOptions(h host.Host, cfg *config) []relayv2.Option {
+	opts := []relayv2.Option{
 		relayv2.WithResources(cfg.limits.resources()),
 		relayv2.WithReservationAddressFilter(reservationAddrs(h)),
 	}
 	if cfg.registerer != nil {
-		circuitOpts = append(circuitOpts, relayv2.WithMetricsTracer(relayv2.NewMetricsTracer(relayv2.WithRegisterer(cfg.registerer))))
+		tracer := relayv2.NewMetricsTracer(relayv2.WithRegisterer(cfg.registerer))
+		opts = append(opts, relayv2.WithMetricsTracer(tracer))
 	}
-	if r.circuits, err = relayv2.New(h, circuitOpts...); err != nil {
-		if r.hub != nil {
-			r.hub.close()
-		}
-		return nil, fmt.Errorf("relay: start circuit v2: %w", err)
-	}
-	return r, nil
+	return opts
 }
 
 // Limits returns what the relay gives away.
@@ -83,11 +88,8 @@ func (r *Relay) Topics() []*pubsub.Topic {
 // closed. It is idempotent.
 func (r *Relay) Close() error {
 	r.closeOnce.Do(func() {
-		if err := r.circuits.Close(); err != nil {
-			r.closeErr = fmt.Errorf("relay: close circuit v2: %w", err)
-		}
-		if r.hub != nil {
-			r.hub.close()
+		if err := r.undo.Run(); err != nil {
+			r.closeErr = fmt.Errorf("relay: close: %w", err)
 		}
 	})
 	return r.closeErr

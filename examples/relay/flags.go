@@ -63,8 +63,10 @@ type settings struct {
 func parseSettings(args []string, help io.Writer) (*settings, error) {
 	fs := flag.NewFlagSet("relay", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // errors are printed once, by main
-	listen := fs.String("listen", ":4001", "`addresses` to listen on: host:port takes TCP, WebSocket, QUIC, WebTransport\nand WebRTC-direct there; a multiaddr takes just what it names")
-	announce := fs.String("announce", "", "`multiaddrs` to tell others instead of those listened on, for a relay behind\na proxy or a port forwarding")
+	listen := fs.String("listen", ":4001", "`addresses` to listen on: host:port takes TCP, WebSocket, QUIC,\n"+
+		"WebTransport and WebRTC-direct there; a multiaddr takes just what it names")
+	announce := fs.String("announce", "", "`multiaddrs` to tell others instead of those listened on, for a relay\n"+
+		"behind a proxy or a port forwarding")
 	identity := fs.String("identity", "tango-relay.key", "`file` with the relay's private key, made on first use")
 	topic := fs.String("topic", discovery.DefaultTopic, "discovery `topics` to forward; records are verified")
 	forward := fs.String("forward", "", "other GossipSub `topics` to forward unseen")

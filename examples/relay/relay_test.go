@@ -62,7 +62,8 @@ func TestSettingsRefuse(t *testing.T) {
 		{"-no-such-flag"},
 		{"word"},
 	} {
-		if _, err := parseSettings(args, io.Discard); err == nil || !strings.Contains(err.Error(), strings.TrimSuffix(args[len(args)-1], ",")) {
+		value := strings.TrimSuffix(args[len(args)-1], ",")
+		if _, err := parseSettings(args, io.Discard); err == nil || !strings.Contains(err.Error(), value) {
 			t.Errorf("%q: %v, want an error that names the value", args, err)
 		}
 	}
@@ -98,7 +99,7 @@ type process struct {
 
 func startRelay(t *testing.T, args ...string) *process {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec // the test binary itself
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "BE_THE_RELAY=1")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -128,7 +129,7 @@ func (p *process) stop(t *testing.T, sig os.Signal) {
 	if err := p.cmd.Process.Signal(sig); err != nil {
 		t.Fatal(err)
 	}
-	for p.out.Scan() { //nolint:revive // to its end, so that Wait sees all output read
+	for p.out.Scan() { // to its end, so that Wait sees all output read
 	}
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("after %v: %v", sig, err)
