@@ -2,6 +2,7 @@ package relay
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,12 +26,15 @@ const (
 )
 
 // replay tells newcomers at once who is there, where they would wait for the
-// others' next announcement, with js-libp2p up to 10 s. The first RPC that a
-// peer sends after it has joined our mesh of a discovery topic is completed by
-// an IWANT for the last announcement of each of the others. The router answers
-// it from its message cache, as if the newcomer had asked: the messages are
-// the authors' own, with their signatures, and a peer that reconnects again
-// and again is sent each at most GossipSubParams.GossipRetransmission times.
+// others' next announcement, with js-libp2p up to 10 s. The RPC with which a
+// peer subscribes to a discovery topic is completed by an IWANT for the last
+// announcement of each of the others. The router answers it from its message
+// cache, as if the newcomer had asked: the messages are the authors' own, with
+// their signatures, and a peer that reconnects again and again is sent each at
+// most GossipSubParams.GossipRetransmission times.
+//
+// What the others announce before the newcomer is in our mesh, up to a
+// heartbeat later, follows with its first RPC from there.
 //
 // The router calls inspect and the tracer methods from its one goroutine, and
 // remember from validators.
@@ -39,9 +43,9 @@ type replay struct {
 
 	topics []string
 
-	mu     sync.Mutex
-	last   map[announcer]announcement       // guarded by mu
-	meshed map[peer.ID]map[string]meshState // guarded by mu: peers that we can send to
+	mu       sync.Mutex
+	last     map[announcer]announcement      // guarded by mu
+	arrivals map[peer.ID]map[string]*arrival // guarded by mu: peers that we can send to
 }
 
 type announcer struct {
@@ -54,18 +58,22 @@ type announcement struct {
 	at        time.Time
 }
 
-type meshState int
+// arrival is how far a newcomer has come on a topic.
+type arrival struct {
+	told   time.Time // when it was told of those there, zero if not yet
+	meshed bool      // it is in our mesh
+	done   bool
+}
 
-const (
-	joined meshState = iota + 1
-	served
-)
+// raceMargin is how long an announcement may be remembered before the router
+// has it in its cache.
+const raceMargin = time.Second
 
 func newReplay(topics []string) *replay {
 	return &replay{
-		topics: topics,
-		last:   make(map[announcer]announcement),
-		meshed: make(map[peer.ID]map[string]meshState),
+		topics:   topics,
+		last:     make(map[announcer]announcement),
+		arrivals: make(map[peer.ID]map[string]*arrival),
 	}
 }
 
@@ -102,15 +110,16 @@ func (r *replay) makeRoom(now time.Time) {
 func (r *replay) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	topics := r.meshed[from]
-	if topics == nil {
-		return nil // no stream to it yet: an answer would be lost
-	}
 	var ids []string
-	for _, t := range r.topics {
-		if topics[t] == joined || topics[t] == 0 && grafts(rpc, t) {
-			topics[t] = served
-			ids = append(ids, r.lastOfOthers(t, from)...)
+	for topic, a := range r.arrivals[from] { // none if we have no stream to it: an answer would be lost
+		switch {
+		case a.done:
+		case a.meshed || grafts(rpc, topic):
+			a.done = true
+			ids = append(ids, r.lastOfOthers(topic, from, a.told.Add(-raceMargin))...)
+		case a.told.IsZero() && subscribes(rpc, topic):
+			a.told = time.Now()
+			ids = append(ids, r.lastOfOthers(topic, from, time.Time{})...)
 		}
 	}
 	if len(ids) == 0 {
@@ -124,21 +133,24 @@ func (r *replay) inspect(from peer.ID, rpc *pubsub.RPC) error {
 }
 
 func grafts(rpc *pubsub.RPC, topic string) bool {
-	for _, g := range rpc.GetControl().GetGraft() {
-		if g.GetTopicID() == topic {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(rpc.GetControl().GetGraft(), func(g *pb.ControlGraft) bool { return g.GetTopicID() == topic })
 }
 
-// lastOfOthers picks at most maxReplay announcements, in map order, so that
-// newcomers spread over those who are there.
-func (r *replay) lastOfOthers(topic string, newcomer peer.ID) []string {
-	now := time.Now()
+func subscribes(rpc *pubsub.RPC, topic string) bool {
+	return slices.ContainsFunc(rpc.GetSubscriptions(), func(s *pb.RPC_SubOpts) bool {
+		return s.GetSubscribe() && s.GetTopicid() == topic
+	})
+}
+
+// lastOfOthers picks at most maxReplay announcements not older than since, in
+// map order, so that newcomers spread over those who are there.
+func (r *replay) lastOfOthers(topic string, newcomer peer.ID, since time.Time) []string {
+	if oldest := time.Now().Add(-replayFor); since.Before(oldest) {
+		since = oldest
+	}
 	var ids []string
 	for k, a := range r.last {
-		if k.topic != topic || k.peer == newcomer || now.Sub(a.at) > replayFor {
+		if k.topic != topic || k.peer == newcomer || a.at.Before(since) {
 			continue
 		}
 		if ids = append(ids, a.messageID); len(ids) == maxReplay {
@@ -152,14 +164,18 @@ func (r *replay) lastOfOthers(topic string, newcomer peer.ID) []string {
 func (r *replay) OnNewOutboundStream(p peer.ID, _ protocol.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.meshed[p] = make(map[string]meshState)
+	topics := make(map[string]*arrival, len(r.topics))
+	for _, t := range r.topics {
+		topics[t] = new(arrival)
+	}
+	r.arrivals[p] = topics
 }
 
 // OnClosedOutboundStream implements pubsub.RawTracer: p has gone, nobody shall look for it.
 func (r *replay) OnClosedOutboundStream(p peer.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.meshed, p)
+	delete(r.arrivals, p)
 	for _, t := range r.topics {
 		delete(r.last, announcer{t, p})
 	}
@@ -169,7 +185,7 @@ func (r *replay) OnClosedOutboundStream(p peer.ID) {
 func (r *replay) Graft(p peer.ID, topic string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if topics := r.meshed[p]; topics != nil && topics[topic] == 0 {
-		topics[topic] = joined
+	if a := r.arrivals[p][topic]; a != nil {
+		a.meshed = true
 	}
 }

@@ -1,0 +1,133 @@
+package relay
+
+import (
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/tangop2p/tango/discovery"
+)
+
+const (
+	testTopic = "topic"
+	newcomer  = peer.ID("newcomer")
+)
+
+func here() *discovery.Record {
+	return &discovery.Record{Addrs: []ma.Multiaddr{ma.StringCast("/ip4/192.0.2.1/tcp/1/ws")}}
+}
+
+func subscribe(topic string) *pubsub.RPC {
+	yes := true
+	rpc := new(pubsub.RPC)
+	rpc.Subscriptions = []*pb.RPC_SubOpts{{Topicid: &topic, Subscribe: &yes}}
+	return rpc
+}
+
+func graft(topic string) *pubsub.RPC {
+	rpc := new(pubsub.RPC)
+	rpc.Control = &pb.ControlMessage{Graft: []*pb.ControlGraft{{TopicID: &topic}}}
+	return rpc
+}
+
+// asked returns the message IDs for which inspect let the newcomer ask.
+func asked(t *testing.T, r *replay, rpc *pubsub.RPC) []string {
+	t.Helper()
+	if err := r.inspect(newcomer, rpc); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, w := range rpc.GetControl().GetIwant() {
+		ids = append(ids, w.GetMessageIDs()...)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func TestReplayOnSubscribeAndOnGraft(t *testing.T) {
+	for name, rpc := range map[string]*pubsub.RPC{"subscribe": subscribe(testTopic), "graft": graft(testTopic)} {
+		t.Run(name, func(t *testing.T) {
+			r := newReplay([]string{testTopic})
+			r.remember(testTopic, "a", "a1", here())
+			r.remember(testTopic, "a", "a2", here())
+			r.remember(testTopic, "b", "b1", here())
+			r.remember(testTopic, newcomer, "own", here())
+			r.remember("another topic", "c", "c1", here())
+			if got := asked(t, r, subscribe(testTopic)); got != nil {
+				t.Errorf("%v for a peer that nothing can be sent to", got)
+			}
+			r.OnNewOutboundStream(newcomer, "")
+			if got := asked(t, r, new(pubsub.RPC)); got != nil {
+				t.Errorf("%v for a peer that is not interested", got)
+			}
+			if got := asked(t, r, rpc); !slices.Equal(got, []string{"a2", "b1"}) {
+				t.Errorf("asked for %v, want the last of each other peer", got)
+			}
+		})
+	}
+}
+
+// Between its subscription and its place in our mesh, up to a heartbeat later,
+// a peer misses what others announce.
+func TestReplayCoversTheGapBeforeTheMesh(t *testing.T) {
+	r := newReplay([]string{testTopic})
+	r.last[announcer{testTopic, "a"}] = announcement{"a1", time.Now().Add(-2 * raceMargin)}
+	r.OnNewOutboundStream(newcomer, "")
+	asked(t, r, subscribe(testTopic))
+	r.remember(testTopic, "b", "b1", here())
+	if got := asked(t, r, new(pubsub.RPC)); got != nil {
+		t.Errorf("asked for %v before it is in the mesh", got)
+	}
+	r.Graft(newcomer, testTopic)
+	if got := asked(t, r, new(pubsub.RPC)); !slices.Equal(got, []string{"b1"}) {
+		t.Errorf("asked for %v, want what was announced in between", got)
+	}
+	r.remember(testTopic, "c", "c1", here())
+	for _, rpc := range []*pubsub.RPC{subscribe(testTopic), graft(testTopic), new(pubsub.RPC)} {
+		if got := asked(t, r, rpc); got != nil {
+			t.Errorf("asked for %v a third time", got)
+		}
+	}
+	r.OnClosedOutboundStream(newcomer)
+	r.OnNewOutboundStream(newcomer, "")
+	if got := asked(t, r, graft(testTopic)); len(got) != 3 {
+		t.Errorf("after a reconnect asked for %v, want all three", got)
+	}
+}
+
+func TestReplayForgets(t *testing.T) {
+	r := newReplay([]string{testTopic})
+	r.remember(testTopic, "gone", "g", here())
+	r.remember(testTopic, "left", "l1", here())
+	r.remember(testTopic, "left", "l2", &discovery.Record{Leaving: true})
+	r.remember(testTopic, "old", "o", here())
+	r.OnClosedOutboundStream("gone")
+	r.last[announcer{testTopic, "old"}] = announcement{"o", time.Now().Add(-replayFor - time.Second)}
+	r.OnNewOutboundStream(newcomer, "")
+	if got := asked(t, r, graft(testTopic)); got != nil {
+		t.Errorf("asked for %v, want none of these", got)
+	}
+	if len(r.arrivals) != 1 || len(r.last) != 1 {
+		t.Errorf("%d peers and %d announcements kept", len(r.arrivals), len(r.last))
+	}
+}
+
+func TestReplayIsBounded(t *testing.T) {
+	r := newReplay([]string{testTopic})
+	for i := range 3 * maxRemembered {
+		r.remember(testTopic, peer.ID(strconv.Itoa(i)), strconv.Itoa(i), here())
+	}
+	if len(r.last) > maxRemembered {
+		t.Errorf("remembers %d announcements", len(r.last))
+	}
+	r.OnNewOutboundStream(newcomer, "")
+	if got := asked(t, r, graft(testTopic)); len(got) != maxReplay {
+		t.Errorf("asked for %d announcements, want %d", len(got), maxReplay)
+	}
+}
