@@ -1,0 +1,59 @@
+package interop
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// The events are those of real runs, shortened.
+func TestFindFault(t *testing.T) {
+	const peer = "P"
+	failed := Dial{Peer: peer, StartedAt: 1000, EndedAt: 7000, Error: "TimeoutError: signal timed out"}
+	worked := Dial{Peer: peer, StartedAt: 1000, EndedAt: 1200}
+	fresh := Stamp(time.Now().UnixMilli())
+	dialled := func(openedAt Stamp, identified bool) []Connection {
+		return []Connection{{
+			ID: "c", Peer: peer, Address: "/…/webrtc/p2p/P", Direction: "outbound", Status: "open",
+			OpenedAt: openedAt, Identified: identified,
+		}}
+	}
+	missed := []Event{
+		{1100, "rtc:channel", `pc4 out "init" id=? created`},
+		{1142, "rtc:channel", `pc4 out "init" id=1 open`},
+		{1143, "rtc:channel", `pc4 out "init" id=1 close`},
+		{1143, "rtc:state", "pc4 connected"},
+	}
+	passed := append(missed[:2:2],
+		Event{1140, "rtc:state", "pc4 connected"},
+		Event{1150, "rtc:channel", `pc4 out "init" id=1 close called`},
+		Event{1151, "rtc:channel", `pc4 out "init" id=1 close`},
+		Event{1152, "rtc:channel", `pc4 out "" id=? created`},
+		Event{1153, "rtc:channel", `pc4 out "" id=1 open`},
+	)
+	for _, c := range []struct {
+		name  string
+		state State
+		dial  Dial
+		want  string
+	}{
+		{"init missed", State{Events: missed}, failed, "init-race"},
+		{"never connected", State{Events: missed[:1]}, failed, ""},
+		{"failed after init", State{Events: passed}, failed, ""},
+		{"refused by the relay", State{}, Dial{Peer: peer, StartedAt: 1000, EndedAt: 1100, Error: "InvalidMessageError"}, ""},
+		{"still dialling", State{Events: missed}, Dial{Peer: peer, StartedAt: 1000}, ""},
+		{"identify dead", State{Events: passed, Connections: dialled(2000, false)}, worked, "init-id-reused"},
+		{"identify has time left", State{Events: passed, Connections: dialled(fresh, false)}, worked, ""},
+		{"identified", State{Events: passed, Connections: dialled(2000, true)}, worked, ""},
+		{"answered, identify failed", State{
+			Events:      append(slices.Clip(passed), Event{1160, "rtc:channel", `pc4 out "" id=1 first message`}),
+			Connections: dialled(2000, false),
+		}, worked, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if f, _ := findFault(c.state, c.dial); f.name != c.want {
+				t.Errorf("found %q, want %q", f.name, c.want)
+			}
+		})
+	}
+}
