@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// The events are those of real runs, shortened.
+// The events of init-race are those of real runs, shortened; init-id-reused has not
+// been met in a run of this rig, its events are made up.
 func TestFindFault(t *testing.T) {
 	const peer = "P"
 	failed := Dial{Peer: peer, StartedAt: 1000, EndedAt: 7000, Error: "TimeoutError: signal timed out"}
