@@ -23,14 +23,15 @@ func here() *discovery.Record {
 	return &discovery.Record{Addrs: []ma.Multiaddr{ma.StringCast("/ip4/192.0.2.1/tcp/1/ws")}}
 }
 
-func subscribe(topic string) *pubsub.RPC {
-	yes := true
+func subscribe() *pubsub.RPC {
+	topic, yes := testTopic, true
 	rpc := new(pubsub.RPC)
 	rpc.Subscriptions = []*pb.RPC_SubOpts{{Topicid: &topic, Subscribe: &yes}}
 	return rpc
 }
 
-func graft(topic string) *pubsub.RPC {
+func graft() *pubsub.RPC {
+	topic := testTopic
 	rpc := new(pubsub.RPC)
 	rpc.Control = &pb.ControlMessage{Graft: []*pb.ControlGraft{{TopicID: &topic}}}
 	return rpc
@@ -51,7 +52,7 @@ func asked(t *testing.T, r *replay, rpc *pubsub.RPC) []string {
 }
 
 func TestReplayOnSubscribeAndOnGraft(t *testing.T) {
-	for name, rpc := range map[string]*pubsub.RPC{"subscribe": subscribe(testTopic), "graft": graft(testTopic)} {
+	for name, rpc := range map[string]*pubsub.RPC{"subscribe": subscribe(), "graft": graft()} {
 		t.Run(name, func(t *testing.T) {
 			r := newReplay([]string{testTopic})
 			r.remember(testTopic, "a", "a1", here())
@@ -59,7 +60,7 @@ func TestReplayOnSubscribeAndOnGraft(t *testing.T) {
 			r.remember(testTopic, "b", "b1", here())
 			r.remember(testTopic, newcomer, "own", here())
 			r.remember("another topic", "c", "c1", here())
-			if got := asked(t, r, subscribe(testTopic)); got != nil {
+			if got := asked(t, r, subscribe()); got != nil {
 				t.Errorf("%v for a peer that nothing can be sent to", got)
 			}
 			r.OnNewOutboundStream(newcomer, "")
@@ -79,7 +80,7 @@ func TestReplayCoversTheGapBeforeTheMesh(t *testing.T) {
 	r := newReplay([]string{testTopic})
 	r.last[announcer{testTopic, "a"}] = announcement{"a1", time.Now().Add(-2 * raceMargin)}
 	r.OnNewOutboundStream(newcomer, "")
-	asked(t, r, subscribe(testTopic))
+	asked(t, r, subscribe())
 	r.remember(testTopic, "b", "b1", here())
 	if got := asked(t, r, new(pubsub.RPC)); got != nil {
 		t.Errorf("asked for %v before it is in the mesh", got)
@@ -89,14 +90,14 @@ func TestReplayCoversTheGapBeforeTheMesh(t *testing.T) {
 		t.Errorf("asked for %v, want what was announced in between", got)
 	}
 	r.remember(testTopic, "c", "c1", here())
-	for _, rpc := range []*pubsub.RPC{subscribe(testTopic), graft(testTopic), new(pubsub.RPC)} {
+	for _, rpc := range []*pubsub.RPC{subscribe(), graft(), new(pubsub.RPC)} {
 		if got := asked(t, r, rpc); got != nil {
 			t.Errorf("asked for %v a third time", got)
 		}
 	}
 	r.OnClosedOutboundStream(newcomer)
 	r.OnNewOutboundStream(newcomer, "")
-	if got := asked(t, r, graft(testTopic)); len(got) != 3 {
+	if got := asked(t, r, graft()); len(got) != 3 {
 		t.Errorf("after a reconnect asked for %v, want all three", got)
 	}
 }
@@ -110,7 +111,7 @@ func TestReplayForgets(t *testing.T) {
 	r.OnClosedOutboundStream("gone")
 	r.last[announcer{testTopic, "old"}] = announcement{"o", time.Now().Add(-replayFor - time.Second)}
 	r.OnNewOutboundStream(newcomer, "")
-	if got := asked(t, r, graft(testTopic)); got != nil {
+	if got := asked(t, r, graft()); got != nil {
 		t.Errorf("asked for %v, want none of these", got)
 	}
 	if len(r.arrivals) != 1 || len(r.last) != 1 {
@@ -127,7 +128,7 @@ func TestReplayIsBounded(t *testing.T) {
 		t.Errorf("remembers %d announcements", len(r.last))
 	}
 	r.OnNewOutboundStream(newcomer, "")
-	if got := asked(t, r, graft(testTopic)); len(got) != maxReplay {
+	if got := asked(t, r, graft()); len(got) != maxReplay {
 		t.Errorf("asked for %d announcements, want %d", len(got), maxReplay)
 	}
 }
