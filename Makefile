@@ -12,5 +12,8 @@ test: ## runs all tests, in real browsers too; installs what they need
 page: ## builds the demo page into examples/browser/dist
 	@bash -c '. scripts/lib.sh && page'
 
+bench-direct: ## measures page load to direct connection, beside a relay without tango
+	@scripts/bench-direct.sh
+
 clean: ## removes what was built and installed here
 	rm -rf bin .demo examples/browser/dist examples/browser/node_modules internal/interop/js/node_modules

@@ -37,6 +37,22 @@ npm_packages() {
 	touch "$stamp"
 }
 
+# test_tools: everything that tests need and that can be had here; browsers may
+# still be missing after it
+test_tools() {
+	need_go
+	need_node
+	npm_packages examples/browser
+	npm_packages internal/interop/js
+	local missing=()
+	have chromium || missing+=(chromium)
+	have firefox-esr || missing+=(firefox-esr)
+	have ip || missing+=(iproute2)
+	if [ ${#missing[@]} -gt 0 ] && can_install; then
+		apt_install "${missing[@]}" fonts-dejavu-core || die "apt could not install ${missing[*]}"
+	fi
+}
+
 # page: builds the demo page into examples/browser/dist
 page() {
 	need_node

@@ -23,20 +23,6 @@ leave_out() {
 	[ "${CI:-}" = true ] && { names+=("$1, left out"); results+=("FAILED"); }
 }
 
-set_up() {
-	need_go
-	need_node
-	npm_packages examples/browser
-	npm_packages internal/interop/js
-	local missing=()
-	have chromium || missing+=(chromium)
-	have firefox-esr || missing+=(firefox-esr)
-	have ip || missing+=(iproute2)
-	if [ ${#missing[@]} -gt 0 ] && can_install; then
-		apt_install "${missing[@]}" fonts-dejavu-core || die "apt could not install ${missing[*]}"
-	fi
-}
-
 modules=(. examples internal/interop)
 
 in_modules() {
@@ -73,7 +59,7 @@ fuzz() {
 scripts_of() { (cd "$1" && npm run --silent check); }
 
 say "getting what the tests need"
-(set_up) || die "set-up failed, nothing was tested"
+(test_tools) || die "set-up failed, nothing was tested"
 
 step "format" format
 step "go.mod files are tidy" tidy

@@ -20,24 +20,28 @@ const loads = 10
 // itself. The rows of one run are comparable with each other, not with those of
 // another day or machine:
 //
-//   - stock: announcements every 10 s, js-libp2p's default; what the relay does for
-//     newcomers counts.
-//   - every-second: announcements every second, the baseline: what a page must wait
-//     for that relies on announcements alone, with ten times the traffic.
-//   - page: the demo page of examples/browser.
+//   - hand-made: the relay of ./stockrelay, go-libp2p alone, announcements every
+//     10 s, js-libp2p's default.
+//   - hand-made/every-second: the same relay with ten times the announcements.
+//   - tango: our relay, announcements every 10 s.
+//   - page: our relay and the demo page of examples/browser.
 func BenchmarkTimeToDirect(b *testing.B) {
 	for _, kind := range []Kind{Chromium, Firefox} {
 		for _, set := range []struct {
-			name string
-			page visitor
+			name  string
+			relay func(testing.TB, ...string) *Relay
+			args  []string
+			page  visitor
 		}{
-			{"stock", &peerVisitor{}},
-			{"every-second", &peerVisitor{interval: 1000}},
-			{"page", &demoVisitor{}},
+			{"hand-made", StartStockRelay, nil, &peerVisitor{}},
+			{"hand-made/every-second", StartStockRelay, nil, &peerVisitor{interval: 1000}},
+			{"tango", StartRelay, nil, &peerVisitor{}},
+			{"page", StartRelay, []string{"-web", demoDist, "-forward", "tango-demo-chat"}, &demoVisitor{}},
 		} {
 			b.Run(string(kind)+"/"+set.name, func(b *testing.B) {
 				Need(b, kind)
-				measureLoads(b, kind, set.page)
+				unavailable(b, set.page.missing())
+				measureLoads(b, kind, set.relay(b, set.args...), set.page)
 			})
 		}
 	}
@@ -58,9 +62,7 @@ type visit interface {
 	close(b *testing.B)
 }
 
-func measureLoads(b *testing.B, kind Kind, page visitor) {
-	unavailable(b, page.missing())
-	relay := StartRelay(b, "-web", demoDist, "-forward", "tango-demo-chat,"+chatTopic)
+func measureLoads(b *testing.B, kind Kind, relay *Relay, page visitor) {
 	page.load(b, StartAgent(b, kind), relay)
 	Await(b, discoveryLimit, "the first page announces itself", func(context.Context) (bool, error) {
 		trace, err := relay.Trace()
@@ -132,14 +134,14 @@ type peerVisitor struct {
 	first    *Peer // the page that was loaded first
 }
 
-func (v *peerVisitor) missing() error { return demoMissing() } // StartRelay serves it
+func (v *peerVisitor) missing() error { return nil }
 
 func (v *peerVisitor) load(b *testing.B, agent *Agent, relay *Relay) visit {
 	b.Helper()
 	p := agent.Open(b)
 	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
 	defer cancel()
-	if err := p.Start(ctx, Config{Relays: relay.Addrs, Interval: v.interval, Subscribe: []string{chatTopic}}); err != nil {
+	if err := p.Start(ctx, Config{Relays: relay.Addrs, Interval: v.interval}); err != nil {
 		b.Fatal(err)
 	}
 	if v.first == nil {

@@ -29,11 +29,16 @@ func relayBinary(dir string) (string, error) {
 	if path := os.Getenv(relayEnv); path != "" {
 		return path, nil
 	}
-	path := filepath.Join(dir, "relay")
-	cmd := exec.Command("go", "build", "-o", path, "./relay")
-	cmd.Dir = filepath.FromSlash("../../examples")
+	return build(filepath.FromSlash("../../examples"), "relay", dir)
+}
+
+// build compiles a command of a module into dir.
+func build(module, name, dir string) (string, error) {
+	path := filepath.Join(dir, name)
+	cmd := exec.Command("go", "build", "-o", path, "./"+name)
+	cmd.Dir = module
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build examples/relay: %w\n%s", err, out)
+		return "", fmt.Errorf("build %s in %s: %w\n%s", name, module, err, out)
 	}
 	return path, nil
 }
@@ -41,6 +46,21 @@ func relayBinary(dir string) (string, error) {
 // StartRelay starts the relay on loopback, with the given flags besides -listen,
 // -identity and -trace, and waits until it says that it is alive.
 func StartRelay(t testing.TB, args ...string) *Relay {
+	t.Helper()
+	return startRelay(t, os.Getenv(relayEnv), args...)
+}
+
+// StartStockRelay starts the relay of ./stockrelay, made of go-libp2p alone.
+func StartStockRelay(t testing.TB, args ...string) *Relay {
+	t.Helper()
+	binary, err := build(".", "stockrelay", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startRelay(t, binary, args...)
+}
+
+func startRelay(t testing.TB, binary string, args ...string) *Relay {
 	t.Helper()
 	unavailable(t, errSandbox)
 	address := freeAddress(t)
@@ -53,7 +73,7 @@ func StartRelay(t testing.TB, args ...string) *Relay {
 		"-trace", r.trace,
 	}, args...)
 	var err error
-	r.proc, err = startProcess("relay", exec.Command(os.Getenv(relayEnv), args...), syscall.SIGKILL)
+	r.proc, err = startProcess("relay", exec.Command(binary, args...), syscall.SIGKILL)
 	if err != nil {
 		t.Fatal(err)
 	}

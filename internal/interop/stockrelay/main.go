@@ -1,0 +1,89 @@
+// Command stockrelay is the relay that one writes by hand on go-libp2p without
+// tango: circuit v2 and GossipSub with their defaults, subscribed to the
+// topics. Benchmarks compare with it. It takes the flags of examples/relay
+// that tests use.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/libp2p/go-libp2p"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
+)
+
+func main() {
+	listen := flag.String("listen", "/ip4/127.0.0.1/tcp/4001/ws", "")
+	topics := flag.String("topic", "_peer-discovery._p2p._pubsub", "")
+	forward := flag.String("forward", "", "")
+	trace := flag.String("trace", "", "")
+	flag.String("identity", "", "not used, the identity is ephemeral")
+	flag.Parse()
+	names := strings.FieldsFunc(*topics+","+*forward, func(r rune) bool { return r == ',' })
+	if err := run(*listen, names, *trace); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(listen string, topics []string, trace string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var h host.Host
+	started := make(chan struct{})
+	h, err := libp2p.New(
+		libp2p.ListenAddrStrings(listen),
+		libp2p.Transport(websocket.New, websocket.WithHTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			<-started
+			if r.URL.Path == "/relay.json" {
+				_ = json.NewEncoder(w).Encode(describe(h))
+			}
+		}))),
+	)
+	if err != nil {
+		return err
+	}
+	close(started)
+	circuits, err := relay.New(h)
+	if err != nil {
+		return err
+	}
+	tracer, err := pubsub.NewJSONTracer(trace)
+	if err != nil {
+		return err
+	}
+	router, err := pubsub.NewGossipSub(ctx, h, pubsub.WithEventTracer(tracer))
+	if err != nil {
+		return err
+	}
+	for _, name := range topics {
+		topic, err := router.Join(name)
+		if err != nil {
+			return err
+		}
+		if _, err := topic.Relay(); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	tracer.Close()
+	if err := circuits.Close(); err != nil {
+		return err
+	}
+	return h.Close()
+}
+
+func describe(h host.Host) map[string]any {
+	addrs, _ := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()})
+	return map[string]any{"id": h.ID(), "addrs": addrs}
+}
