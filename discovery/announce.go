@@ -3,8 +3,12 @@ package discovery
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -13,15 +17,65 @@ import (
 // on four transports each, and below 2 KiB.
 const maxAnnounced = 8
 
+func (s *Service) watchJoins(joined *pubsub.TopicEventHandler) {
+	for {
+		e, err := joined.NextPeerEvent(s.ctx)
+		if err != nil {
+			return
+		}
+		if e.Type == pubsub.PeerJoin {
+			s.wg.Go(func() { s.greet(e.Peer) })
+		}
+	}
+}
+
+const (
+	greetPoll    = 10 * time.Millisecond
+	greetTimeout = 10 * time.Second
+)
+
+// greet announces this node once the neighbour can hear it. A neighbour's
+// subscription may arrive before the router has a stream to it, and the router
+// drops what it has for such a peer.
+func (s *Service) greet(p peer.ID) {
+	poll := time.NewTicker(greetPoll)
+	defer poll.Stop()
+	timeout := time.NewTimer(greetTimeout)
+	defer timeout.Stop()
+	for !s.canHear(p) {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-timeout.C:
+			return
+		case <-poll.C:
+		}
+	}
+	s.hint()
+}
+
+func (s *Service) canHear(p peer.ID) bool {
+	for _, c := range s.host.Network().ConnsToPeer(p) {
+		for _, stream := range c.GetStreams() {
+			gossip := strings.HasPrefix(string(stream.Protocol()), "/meshsub/") || stream.Protocol() == pubsub.FloodSubID
+			if gossip && stream.Stat().Direction == network.DirOutbound {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // announce publishes this node's record on every topic that has a neighbour
 // to hear it.
 func (s *Service) announce(leaving bool) {
 	if s.cfg.listenOnly {
 		return
 	}
+	s.sent = after(s.sent, time.Now())
 	r := &Record{
 		Key:      s.host.Peerstore().PubKey(s.host.ID()),
-		Sent:     time.Now(),
+		Sent:     s.sent,
 		Interval: s.cfg.interval,
 		Leaving:  leaving,
 	}
@@ -48,6 +102,16 @@ func (s *Service) announce(leaving bool) {
 		}
 		cancel()
 	}
+}
+
+// after returns now, or if that is not after last in a record's milliseconds
+// (a goodbye right behind an announcement, a clock set back) the next one:
+// receivers take what is not newer for a replay.
+func after(last, now time.Time) time.Time {
+	if now.UnixMilli() > last.UnixMilli() {
+		return now
+	}
+	return last.Add(time.Millisecond)
 }
 
 // announced picks what to tell others: public and relayed addresses if there

@@ -68,7 +68,8 @@ type Record struct {
 	Key crypto.PubKey
 	// Addrs are the peer's addresses, without a trailing /p2p component.
 	Addrs []ma.Multiaddr
-	// Sent is when the peer says that it sent the record; zero if it does not say (js peers).
+	// Sent is when the peer says that it sent the record, in whole milliseconds and later than in its last record;
+	// zero if it does not say (js peers).
 	Sent time.Time
 	// Interval is the time until the peer intends to announce itself again; zero if it does not say.
 	Interval time.Duration

@@ -43,6 +43,7 @@ type Service struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	hints  chan struct{} // capacity 1: an announcement is wanted
+	sent   time.Time     // when the last record says that it was sent; run's own
 
 	mu    sync.Mutex
 	table *table // guarded by mu
@@ -197,25 +198,13 @@ func (s *Service) take(k key, r *Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	changes, stale := s.table.put(k, r, time.Now())
-	s.watchers.emit(changes)
 	verdict := recordAccepted
 	if stale {
 		verdict = recordStale
 	}
 	s.metrics.records.WithLabelValues(verdict).Inc()
 	s.metrics.peers.Set(float64(len(s.table.entries)))
-}
-
-func (s *Service) watchJoins(joined *pubsub.TopicEventHandler) {
-	for {
-		e, err := joined.NextPeerEvent(s.ctx)
-		if err != nil {
-			return
-		}
-		if e.Type == pubsub.PeerJoin {
-			s.hint()
-		}
-	}
+	s.watchers.emit(changes)
 }
 
 func (s *Service) watchAddrs(updates <-chan any) {
@@ -267,8 +256,9 @@ func (s *Service) run() {
 func (s *Service) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watchers.emit(s.table.expire(time.Now()))
+	changes := s.table.expire(time.Now())
 	s.metrics.peers.Set(float64(len(s.table.entries)))
+	s.watchers.emit(changes)
 }
 
 // Peers lists the peers known on all topics; one that announced itself on two

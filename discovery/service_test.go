@@ -3,8 +3,10 @@ package discovery_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	coredisc "github.com/libp2p/go-libp2p/core/discovery"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
@@ -63,18 +66,31 @@ func connect(t *testing.T, a, b host.Host) {
 	}
 }
 
-// await reads events until one is of this type and about this peer.
-func await(t *testing.T, s *discovery.Service, typ discovery.EventType, p peer.ID) discovery.Event {
+// watch starts reading events and returns a function that reads on until one
+// is of this type and about this peer.
+func watch(t *testing.T, s *discovery.Service) func(discovery.EventType, peer.ID) discovery.Event {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	for e := range s.Events(ctx) {
-		if e.Type == typ && e.Peer.ID == p {
-			return e
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	next, stop := iter.Pull(s.Events(ctx))
+	t.Cleanup(func() { cancel(); stop() })
+	return func(typ discovery.EventType, p peer.ID) discovery.Event {
+		t.Helper()
+		for {
+			e, more := next()
+			if !more {
+				t.Fatalf("no event %v of %v", typ, p)
+			}
+			if e.Type == typ && e.Peer.ID == p {
+				return e
+			}
 		}
 	}
-	t.Fatalf("no event %v of %v", typ, p)
-	return discovery.Event{}
+}
+
+// awaitFound waits until s knows p.
+func awaitFound(t *testing.T, s *discovery.Service, p peer.ID) discovery.Event {
+	t.Helper()
+	return watch(t, s)(discovery.Found, p)
 }
 
 func TestTwoFindEachOther(t *testing.T) {
@@ -91,11 +107,11 @@ func TestTwoFindEachOther(t *testing.T) {
 	start := time.Now()
 	connect(t, a, b)
 
-	found := await(t, sa, discovery.Found, b.ID())
+	found := awaitFound(t, sa, b.ID())
 	if !slices.ContainsFunc(b.Addrs(), found.Peer.Addrs[0].Equal) || found.Topic != topic {
 		t.Errorf("found %v, want addresses of %v on %v", found, b.Addrs(), topic)
 	}
-	await(t, sb, discovery.Found, a.ID())
+	awaitFound(t, sb, a.ID())
 	if d := time.Since(start); d > 3*time.Second {
 		t.Errorf("took %v; a join is announced at once", d)
 	}
@@ -112,12 +128,13 @@ func TestChangedAddressesAreAnnounced(t *testing.T) {
 	sa := newService(t, a, discovery.WithInterval(discovery.MaxInterval))
 	newService(t, b, discovery.WithInterval(discovery.MaxInterval))
 	connect(t, a, b)
-	await(t, sa, discovery.Found, b.ID())
+	next := watch(t, sa)
+	next(discovery.Found, b.ID())
 
 	if err := b.Network().Listen(ma.StringCast("/ip4/127.0.0.2/tcp/0")); err != nil {
 		t.Fatal(err)
 	}
-	if e := await(t, sa, discovery.Updated, b.ID()); len(e.Peer.Addrs) != 2 {
+	if e := next(discovery.Updated, b.ID()); len(e.Peer.Addrs) != 2 {
 		t.Errorf("updated to %v, want two addresses", e.Peer.Addrs)
 	}
 }
@@ -126,11 +143,12 @@ func TestGoodbye(t *testing.T) {
 	a, b := newHost(t), newHost(t)
 	sa, sb := newService(t, a), newService(t, b)
 	connect(t, a, b)
-	await(t, sa, discovery.Found, b.ID())
+	next := watch(t, sa)
+	next(discovery.Found, b.ID())
 	if err := sb.Close(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, sa, discovery.Left, b.ID())
+	next(discovery.Left, b.ID())
 	if peers := sa.Peers(); len(peers) != 0 {
 		t.Errorf("still lists %v", peers)
 	}
@@ -140,7 +158,7 @@ func TestListenOnly(t *testing.T) {
 	a, b := newHost(t), newHost(t)
 	sa, sb := newService(t, a, discovery.WithListenOnly()), newService(t, b)
 	connect(t, a, b)
-	await(t, sa, discovery.Found, b.ID())
+	awaitFound(t, sa, b.ID())
 	if peers := sb.Peers(); len(peers) != 0 {
 		t.Errorf("a listener was announced: %v", peers)
 	}
@@ -153,7 +171,7 @@ func TestDiscoveryInterface(t *testing.T) {
 	a, b := newHost(t), newHost(t)
 	sa, sb := newService(t, a), newService(t, b)
 	connect(t, a, b)
-	await(t, sa, discovery.Found, b.ID())
+	awaitFound(t, sa, b.ID())
 
 	for _, ns := range []string{topic, "test"} {
 		found, err := sa.FindPeers(t.Context(), ns, coredisc.Limit(5))
@@ -175,6 +193,27 @@ func TestDiscoveryInterface(t *testing.T) {
 	}
 }
 
+// awaitStream waits until from's router has a stream to to: before that it
+// drops what is published.
+func awaitStream(t *testing.T, from, to host.Host) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		for _, c := range from.Network().ConnsToPeer(to.ID()) {
+			for _, s := range c.GetStreams() {
+				if s.Stat().Direction == network.DirOutbound && strings.HasPrefix(string(s.Protocol()), "/meshsub/") {
+					return
+				}
+			}
+		}
+		select {
+		case <-deadline:
+			t.Fatal("no GossipSub stream")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 func TestForgedRecordIsRejected(t *testing.T) {
 	a, b, victim := newHost(t), newHost(t), newHost(t)
 	sa := newService(t, a)
@@ -187,6 +226,7 @@ func TestForgedRecordIsRejected(t *testing.T) {
 	if _, err := tp.Subscribe(); err != nil {
 		t.Fatal(err)
 	}
+	awaitStream(t, b, a)
 	for _, h := range []host.Host{victim, b} { // b's own record last: it proves that the path works
 		r := &discovery.Record{Key: h.Peerstore().PubKey(h.ID()), Addrs: b.Addrs()}
 		data, err := r.Marshal()
@@ -197,7 +237,7 @@ func TestForgedRecordIsRejected(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	await(t, sa, discovery.Found, b.ID())
+	awaitFound(t, sa, b.ID())
 	for _, p := range sa.Peers() {
 		if p.ID == victim.ID() {
 			t.Error("b made a believe that victim has b's addresses")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -108,6 +109,23 @@ func record(t *testing.T, of, at host.Host) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// connectGossip connects a leaf to the relay and waits until its router has a
+// stream there: before that it drops what is published.
+func connectGossip(t *testing.T, leaf, relay host.Host) {
+	t.Helper()
+	connect(t, leaf, relay)
+	waitFor(t, func() bool {
+		for _, c := range leaf.Network().ConnsToPeer(relay.ID()) {
+			for _, s := range c.GetStreams() {
+				if s.Stat().Direction == network.DirOutbound && strings.HasPrefix(string(s.Protocol()), "/meshsub/") {
+					return true
+				}
+			}
+		}
+		return false
+	})
 }
 
 func publish(t *testing.T, tp *pubsub.Topic, data []byte) {
@@ -216,7 +234,7 @@ func TestNewcomerHearsAtOnce(t *testing.T) {
 		h := newHost(t)
 		early = append(early, h)
 		tp, sub := join(t, newPubSub(t, h), topic)
-		connect(t, h, rh)
+		connectGossip(t, h, rh)
 		publish(t, tp, []byte("not a record"))
 		publish(t, tp, record(t, h, h))
 		for next(t, sub).GetFrom() != h.ID() { // own messages are delivered too
@@ -240,7 +258,7 @@ func TestNewcomerDoesNotHearOfTheGone(t *testing.T) {
 	gone, leaving, here := newHost(t), newHost(t), newHost(t)
 	for _, h := range []host.Host{gone, leaving, here} {
 		tp, sub := join(t, newPubSub(t, h), topic)
-		connect(t, h, rh)
+		connectGossip(t, h, rh)
 		publish(t, tp, record(t, h, h))
 		next(t, sub)
 		if h == leaving {
@@ -280,7 +298,7 @@ func TestForgedRecordsAreNotForwarded(t *testing.T) {
 	liar, victim, reader := newHost(t), newHost(t), newHost(t)
 	tp, _ := join(t, newPubSub(t, liar), topic)
 	_, sub := join(t, newPubSub(t, reader), topic)
-	connect(t, liar, rh)
+	connectGossip(t, liar, rh)
 	connect(t, reader, rh)
 	publish(t, tp, record(t, victim, liar))
 	publish(t, tp, slices.Concat(record(t, liar, liar), slices.Repeat([]byte{0x12, 0x08, 4, 127, 0, 0, 1, 6, 0, 1}, 20_000)))
@@ -313,7 +331,7 @@ func TestEveryoneHearsEveryone(t *testing.T) {
 	for range n {
 		h := newHost(t, libp2p.NoListenAddrs)
 		tp, sub := join(t, newPubSub(t, h), "chat")
-		connect(t, h, rh)
+		connectGossip(t, h, rh)
 		topics, subs = append(topics, tp), append(subs, sub)
 	}
 	waitFor(t, func() bool { return mesh.grafted.Load() == n })
