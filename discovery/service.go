@@ -17,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 
+	"github.com/tangop2p/tango/internal/prom"
 	"github.com/tangop2p/tango/internal/undo"
 )
 
@@ -90,10 +91,11 @@ func New(h host.Host, ps *pubsub.PubSub, opts ...Option) (*Service, error) {
 
 // start acquires everything first; nothing can fail after the first goroutine.
 func (s *Service) start() error {
-	if err := s.metrics.register(s.cfg.registerer); err != nil {
+	unregister, err := prom.Register(s.cfg.registerer, s.metrics.all()...)
+	if err != nil {
 		return err
 	}
-	s.undo.AddFunc(func() { s.metrics.unregister(s.cfg.registerer) })
+	s.undo.AddFunc(unregister)
 	emitter, err := s.host.EventBus().Emitter(new(Event))
 	if err != nil {
 		return fmt.Errorf("event emitter: %w", err)

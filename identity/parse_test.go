@@ -169,10 +169,10 @@ func TestLargestRSA(t *testing.T) {
 func TestErrorsAreQuotedForShell(t *testing.T) {
 	tests := []struct{ path, want string }{
 		{"/var/lib/node.key", "/var/lib/node.key"},
-		{"/home/a b/node.key", "'/home/a b/node.key'"},
+		{"/srv/a b/node.key", "'/srv/a b/node.key'"},
 		{"it's $HOME", `'it'\''s $HOME'`},
 		{"two\nlines", `"two\nlines"`},
-		{"/home/zoë/schlüssel", "/home/zoë/schlüssel"},
+		{"/srv/zoë/schlüssel", "/srv/zoë/schlüssel"},
 	}
 	for _, test := range tests {
 		if got := quote(test.path); got != test.want {

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
+	"github.com/tangop2p/tango/internal/prom"
 	"github.com/tangop2p/tango/internal/undo"
 )
 
@@ -68,10 +69,11 @@ func New(h host.Host, opts ...Option) (*Service, error) {
 		sessions: make(map[*Session]struct{}),
 		arrived:  make(chan struct{}),
 	}
-	if err := s.metrics.register(cfg.registerer); err != nil {
+	unregister, err := prom.Register(cfg.registerer, s.metrics.all()...)
+	if err != nil {
 		return nil, fmt.Errorf("signaling: %w", err)
 	}
-	s.undo.AddFunc(func() { s.metrics.unregister(cfg.registerer) })
+	s.undo.AddFunc(unregister)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	h.SetStreamHandler(ProtocolID, s.handle)
 	s.undo.AddFunc(func() { h.RemoveStreamHandler(ProtocolID) })
