@@ -1,8 +1,8 @@
 // Package signaling exchanges the offer, the answer and the candidates of a WebRTC connection over a libp2p stream.
 //
 // It speaks /webrtc-signaling/0.0.1, with which js-libp2p in browsers makes its /webrtc connections. It knows nothing
-// of WebRTC itself: it is for those who bring a PeerConnection of their own, and what package webrtc is built on. It
-// builds for GOOS=js too.
+// of WebRTC itself: it is for those who bring a PeerConnection of their own. It builds
+// for GOOS=js too.
 //
 // # Usage
 //
