@@ -117,15 +117,16 @@ func newHost(cfg *config) (host.Host, error) {
 		libp2p.EnableRelay(),      // which NoListenAddrs would turn off
 		libp2p.NoListenAddrs,      // see listen
 	}
-	if cfg.resources == nil && cfg.relay != nil {
-		rm, err := ResourceManager(cfg.relay.limits)
-		if err != nil {
+	if cfg.relay != nil {
+		if err := cfg.sizeFor(cfg.relay.limits); err != nil {
 			return nil, err
 		}
-		cfg.resources = rm
 	}
 	if cfg.resources != nil {
 		opts = append(opts, libp2p.ResourceManager(cfg.resources))
+	}
+	if cfg.conns != nil {
+		opts = append(opts, libp2p.ConnectionManager(cfg.conns))
 	}
 	if len(cfg.announce) > 0 {
 		announce := slices.Clone(cfg.announce)

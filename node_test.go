@@ -2,6 +2,7 @@ package tango_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -10,8 +11,11 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"go.uber.org/goleak"
@@ -190,5 +194,47 @@ func TestCloseIsIdempotent(t *testing.T) {
 		if err := n.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// With go-libp2p's default limits and 24 GiB of memory 252 connections come in.
+func TestRelayReservationsFit(t *testing.T) {
+	l := relay.SignalingOnly()
+	rm, err := tango.ResourceManager(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rm.Close() }()
+	for i := range l.Reservations {
+		addr := ma.StringCast(fmt.Sprintf("/ip4/192.0.%d.%d/tcp/1/ws", i/250, i%250+1))
+		conn, err := rm.OpenConnection(network.DirInbound, true, addr)
+		if err != nil {
+			t.Fatalf("connection %d: %v", i+1, err)
+		}
+		p := peer.ID(addr.String())
+		if err := conn.SetPeer(p); err != nil {
+			t.Fatalf("peer %d: %v", i+1, err)
+		}
+		for _, dir := range []network.Direction{network.DirInbound, network.DirOutbound} {
+			stream, err := rm.OpenStream(p, dir)
+			if err != nil {
+				t.Fatalf("stream of peer %d: %v", i+1, err)
+			}
+			if err := stream.SetProtocol(pubsub.GossipSubID_v12); err != nil {
+				t.Fatalf("GossipSub stream of peer %d: %v", i+1, err)
+			}
+		}
+	}
+}
+
+// go-libp2p's default begins to close connections at 192.
+func TestRelayKeepsItsConnections(t *testing.T) {
+	n := newNode(t, tango.WithRelay())
+	cm, ok := n.Host().ConnManager().(*connmgr.BasicConnMgr)
+	if !ok {
+		t.Fatalf("connection manager is a %T", n.Host().ConnManager())
+	}
+	if info, want := cm.GetInfo(), relay.SignalingOnly().Reservations; info.LowWater <= want || info.HighWater <= info.LowWater {
+		t.Errorf("closes connections from %d down to %d, want room for %d", info.HighWater, info.LowWater, want)
 	}
 }

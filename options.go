@@ -8,6 +8,7 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -25,6 +26,7 @@ type config struct {
 	announce  []ma.Multiaddr
 	http      http.Handler
 	resources network.ResourceManager
+	conns     connmgr.ConnManager
 	relay     *relaySettings
 	discovery *[]discovery.Option
 	host      []libp2p.Option
@@ -161,9 +163,20 @@ func WithResourceManager(rm network.ResourceManager) Option {
 	}
 }
 
+// WithConnManager sets the host's connection manager. The default with
+// [WithRelay] is one that begins to close connections, those without a
+// reservation first, when there are more than the reservations allowed and
+// [SpareConns]; else it is go-libp2p's, which begins at 192.
+func WithConnManager(cm connmgr.ConnManager) Option {
+	return func(c *config) error {
+		c.conns = cm
+		return nil
+	}
+}
+
 // WithHostOptions adds options for libp2p.New after the node's own. Those that
-// the node sets itself (identity, addresses, transports, resource manager) cannot
-// be given twice. The default is none.
+// the node sets itself (identity, addresses, transports, resource and connection
+// managers) cannot be given twice. The default is none.
 func WithHostOptions(opts ...libp2p.Option) Option {
 	return func(c *config) error {
 		c.host = append(c.host, opts...)

@@ -6,9 +6,30 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 
 	"github.com/tangop2p/tango/relay"
 )
+
+// SpareConns is how many connections a relay keeps beside those that hold a
+// reservation.
+const SpareConns = 256
+
+// sizeFor chooses the managers that the caller has not given, for a relay.
+func (c *config) sizeFor(l relay.Limits) (err error) {
+	if c.resources == nil {
+		if c.resources, err = ResourceManager(l); err != nil {
+			return err
+		}
+	}
+	if c.conns == nil {
+		keep := l.Reservations + SpareConns/2
+		if c.conns, err = connmgr.NewConnManager(keep, l.Reservations+SpareConns); err != nil {
+			return fmt.Errorf("connection manager: %w", err)
+		}
+	}
+	return nil
+}
 
 // ResourceManager returns a go-libp2p resource manager with the default limits
 // for this machine, in which a relay with limits l fits. [New] uses it with

@@ -98,9 +98,20 @@ func (l Limits) resources() relayv2.Resources {
 	}
 }
 
-// Scale makes room for the circuits of l in the stream and memory limits of a
-// resource manager; call it after libp2p.SetDefaultServiceLimits.
+// Scale makes room for the reservations and circuits of l in the connection
+// and stream limits of a resource manager; call it after
+// libp2p.SetDefaultServiceLimits. By default 252 connections come in on a
+// machine with 24 GiB of memory. The limits on memory stay as they are.
 func (l Limits) Scale(limits *rcmgr.ScalingLimitConfig) {
+	const streamsPerPeer = 8      // GossipSub's two, identify, ping, and circuits in the making
+	holders := 2 * l.Reservations // a page that reloads overlaps with its former self
+	addConns(&limits.SystemBaseLimit, holders)
+	addConns(&limits.TransientBaseLimit, l.Reservations/4) // who comes back at once after a restart
+	for _, limit := range []*rcmgr.BaseLimit{&limits.SystemBaseLimit, &limits.ProtocolBaseLimit} {
+		limit.StreamsInbound += streamsPerPeer * holders
+		limit.StreamsOutbound += streamsPerPeer * holders
+		limit.Streams += 2 * streamsPerPeer * holders
+	}
 	// a circuit is two streams at the service, one at each peer
 	perPeer := rcmgr.BaseLimit{
 		StreamsInbound: 2 * l.CircuitsPerPeer, StreamsOutbound: 2 * l.CircuitsPerPeer, Streams: 2 * l.CircuitsPerPeer,
@@ -111,10 +122,16 @@ func (l Limits) Scale(limits *rcmgr.ScalingLimitConfig) {
 	limits.AddProtocolPeerLimit(proto.ProtoIDv2Stop, perPeer, rcmgr.BaseLimitIncrease{})
 }
 
-// ResourceManagerOptions returns the connection limits of a resource manager
-// in which the reservations of l fit: the defaults admit 8 connections an IP
-// address and 16 new ones in 80 seconds, so that the ninth browser of an
-// office would not reach the relay.
+func addConns(limit *rcmgr.BaseLimit, inbound int) {
+	limit.ConnsInbound += inbound
+	limit.Conns += inbound
+	limit.FD += inbound
+}
+
+// ResourceManagerOptions returns the limits of a resource manager on
+// connections from one IP address in which the reservations of l fit: the
+// defaults admit 8 and 16 new ones in 80 seconds, so that the ninth browser of
+// an office would not reach the relay.
 func (l Limits) ResourceManagerOptions() []rcmgr.Option {
 	// twice: a page that reloads overlaps with its former self
 	perIP := 2 * l.ReservationsPerIP
