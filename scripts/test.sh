@@ -46,6 +46,10 @@ tidy() { in_modules go mod tidy -diff; }
 # go_tests MODULE: in .ci/run and on most machines with the race detector, which needs a C compiler
 go_tests() { (cd "$1" && go test $race -shuffle=on ./...); }
 
+# browsers: without a package argument, with which go test shows the count of
+# js-libp2p's faults also when all is well
+browsers() { (cd internal/interop && go test $race -shuffle=on); }
+
 # fuzz: every fuzz target of the library for a short while
 fuzz() {
 	local file target ok=0
@@ -80,7 +84,7 @@ step "types of the demo page" scripts_of examples/browser
 step "demo page" page
 step "types of the browser rig" scripts_of internal/interop/js
 if have ip && have chromium && have firefox-esr; then
-	step "real browsers" go_tests internal/interop
+	step "real browsers" browsers
 else
 	leave_out "real browsers" "chromium, firefox-esr or iproute2 is missing; as root type: apt-get install chromium firefox-esr iproute2"
 fi
