@@ -19,12 +19,16 @@ apt_install() {
 
 need_go() { have go || die "Go is not installed; see https://go.dev/doc/install (go.mod names the version)"; }
 
-# need_node: Node.js 18 or newer with npm, which builds the pages
+# have_node: whether Node.js 18 or newer with npm is there, which builds the pages
+have_node() {
+	have node && have npm && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 18 ]
+}
+
+no_node="Node.js 18 or newer with npm is missing; as root type: apt-get install nodejs npm"
+
 need_node() {
-	local major=0
-	have node && have npm && major=$(node -p 'process.versions.node.split(".")[0]')
-	[ "$major" -ge 18 ] && return
-	can_install || die "Node.js 18 or newer with npm is missing; as root type: apt-get install nodejs npm"
+	have_node && return
+	can_install || die "$no_node"
 	apt_install nodejs npm || die "apt could not install nodejs and npm; its messages stand above"
 }
 
@@ -37,13 +41,15 @@ npm_packages() {
 	touch "$stamp"
 }
 
-# test_tools: everything that tests need and that can be had here; browsers may
-# still be missing after it
+# test_tools: everything that tests need and that can be had here; Node and
+# browsers may still be missing after it
 test_tools() {
 	need_go
-	need_node
-	npm_packages examples/browser
-	npm_packages internal/interop/js
+	if have_node || can_install; then
+		need_node
+		npm_packages examples/browser
+		npm_packages internal/interop/js
+	fi
 	local missing=()
 	have chromium || missing+=(chromium)
 	have firefox-esr || missing+=(firefox-esr)

@@ -80,13 +80,17 @@ step "lint" lint
 step "library tests" go_tests .
 step "examples tests" go_tests examples
 step "fuzz" fuzz
-step "types of the demo page" scripts_of examples/browser
-step "demo page" page
-step "types of the browser rig" scripts_of internal/interop/js
-if have ip && have chromium && have firefox-esr; then
+if have_node; then
+	step "types of the demo page" scripts_of examples/browser
+	step "demo page" page
+	step "types of the browser rig" scripts_of internal/interop/js
+else
+	leave_out "demo page and browser rig" "$no_node"
+fi
+if have_node && have ip && have chromium && have firefox-esr; then
 	step "real browsers" browsers
 else
-	leave_out "real browsers" "chromium, firefox-esr or iproute2 is missing; as root type: apt-get install chromium firefox-esr iproute2"
+	leave_out "real browsers" "they need Node.js, chromium, firefox-esr and iproute2; as root type: apt-get install nodejs npm chromium firefox-esr iproute2"
 fi
 
 say "summary"
