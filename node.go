@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -22,6 +24,8 @@ import (
 	"github.com/tangop2p/tango/identity"
 	"github.com/tangop2p/tango/internal/undo"
 	"github.com/tangop2p/tango/relay"
+	"github.com/tangop2p/tango/reservation"
+	"github.com/tangop2p/tango/webrtc"
 )
 
 // Node is a libp2p host with the blocks that its options asked for. It is safe
@@ -31,6 +35,8 @@ type Node struct {
 	pubsub    *pubsub.PubSub
 	relay     *relay.Relay
 	discovery *discovery.Service
+	webrtc    *webrtc.Transport
+	keeper    atomic.Pointer[reservation.Keeper] // asked for addresses by the host, which is made before it
 
 	undo      undo.Stack
 	closeOnce sync.Once
@@ -52,16 +58,42 @@ func New(opts ...Option) (*Node, error) {
 }
 
 func (n *Node) start(cfg *config) (err error) {
-	if n.host, err = newHost(cfg); err != nil {
+	gater, err := n.startHost(cfg)
+	if err != nil {
 		return fmt.Errorf("start host: %w", err)
 	}
-	n.undo.Add(n.host.Close)
 	if err := listen(n.host, cfg.listen); err != nil {
 		return err
 	}
+	opts := append([]webrtc.Option{webrtc.WithConnectionGater(gater)}, cfg.webrtc...)
+	if n.webrtc, err = webrtc.New(n.host, opts...); err != nil {
+		return err
+	}
+	n.undo.Add(n.webrtc.Close)
 	if err := n.startPubSub(cfg); err != nil {
 		return err
 	}
+	if err := n.startDiscovery(cfg); err != nil {
+		return err
+	}
+	return n.reserve(cfg)
+}
+
+// reserve comes last: a node that can be reached has to be ready.
+func (n *Node) reserve(cfg *config) error {
+	if cfg.relays == nil {
+		return nil
+	}
+	keeper, err := reservation.New(n.host, cfg.relays.infos, cfg.relays.opts...)
+	if err != nil {
+		return err
+	}
+	n.undo.Add(keeper.Close)
+	n.keeper.Store(keeper)
+	return nil
+}
+
+func (n *Node) startDiscovery(cfg *config) (err error) {
 	if cfg.discovery == nil {
 		return nil
 	}
@@ -97,13 +129,12 @@ func (n *Node) startPubSub(cfg *config) (err error) {
 	return nil
 }
 
-func newHost(cfg *config) (host.Host, error) {
+// startHost returns the host's connection gater, which the host keeps to itself.
+func (n *Node) startHost(cfg *config) (gater connmgr.ConnectionGater, err error) {
 	if cfg.identity == nil {
-		id, err := identity.Ephemeral()
-		if err != nil {
+		if cfg.identity, err = identity.Ephemeral(); err != nil {
 			return nil, err
 		}
-		cfg.identity = id
 	}
 	opts := []libp2p.Option{
 		libp2p.Identity(cfg.identity.PrivKey()),
@@ -116,11 +147,10 @@ func newHost(cfg *config) (host.Host, error) {
 		libp2p.ShareTCPListener(), // TCP and WebSocket on one port
 		libp2p.EnableRelay(),      // which NoListenAddrs would turn off
 		libp2p.NoListenAddrs,      // see listen
+		libp2p.AddrsFactory(n.addrs(cfg.announce)),
 	}
-	if cfg.relay != nil {
-		if err := cfg.sizeFor(cfg.relay.limits); err != nil {
-			return nil, err
-		}
+	if err := cfg.size(); err != nil {
+		return nil, err
 	}
 	if cfg.resources != nil {
 		opts = append(opts, libp2p.ResourceManager(cfg.resources))
@@ -128,11 +158,34 @@ func newHost(cfg *config) (host.Host, error) {
 	if cfg.conns != nil {
 		opts = append(opts, libp2p.ConnectionManager(cfg.conns))
 	}
-	if len(cfg.announce) > 0 {
-		announce := slices.Clone(cfg.announce)
-		opts = append(opts, libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return announce }))
+	opts = append(opts, cfg.host...)
+	opts = append(opts, func(c *libp2p.Config) error {
+		if c.PSK != nil {
+			return errors.New("a private network (libp2p.PrivateNetwork) has no WebRTC: its key does not protect it")
+		}
+		gater = c.ConnectionGater
+		return nil
+	})
+	if n.host, err = libp2p.New(opts...); err != nil {
+		return nil, err
 	}
-	return libp2p.New(append(opts, cfg.host...)...)
+	n.undo.Add(n.host.Close)
+	return gater, nil
+}
+
+// addrs tells others what is announced, or listened on, and the addresses at
+// the relays, each for /webrtc too.
+func (n *Node) addrs(announce []ma.Multiaddr) func([]ma.Multiaddr) []ma.Multiaddr {
+	announce = slices.Clone(announce)
+	return func(addrs []ma.Multiaddr) []ma.Multiaddr {
+		if len(announce) > 0 {
+			addrs = announce
+		}
+		if keeper := n.keeper.Load(); keeper != nil {
+			addrs = keeper.AppendAddrs(addrs)
+		}
+		return webrtc.Advertise(addrs)
+	}
 }
 
 // Host returns the libp2p host, which is like any other. Close the node, not the host.
@@ -147,6 +200,21 @@ func (n *Node) Relay() *relay.Relay { return n.relay }
 
 // Discovery returns the discovery service, nil without [WithDiscovery].
 func (n *Node) Discovery() *discovery.Service { return n.discovery }
+
+// WebRTC returns the /webrtc transport.
+func (n *Node) WebRTC() *webrtc.Transport { return n.webrtc }
+
+// Reservations returns the keeper of reservations, nil without [WithRelays].
+func (n *Node) Reservations() *reservation.Keeper { return n.keeper.Load() }
+
+// Connect returns when there is a direct connection to a peer, or with the path
+// that there is instead and the reason, see [webrtc.Transport.Connect].
+func (n *Node) Connect(ctx context.Context, p peer.ID, addrs ...ma.Multiaddr) (webrtc.Path, error) {
+	return n.webrtc.Connect(ctx, p, addrs...)
+}
+
+// Explain returns what was done to reach a peer directly.
+func (n *Node) Explain(p peer.ID) webrtc.Explanation { return n.webrtc.Explain(p) }
 
 // Addrs returns the node's addresses as others dial them, each ending in
 // /p2p/ and the node's peer ID.

@@ -10,11 +10,14 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/tangop2p/tango/discovery"
 	"github.com/tangop2p/tango/identity"
 	"github.com/tangop2p/tango/relay"
+	"github.com/tangop2p/tango/reservation"
+	"github.com/tangop2p/tango/webrtc"
 )
 
 // Option configures a [Node].
@@ -29,6 +32,8 @@ type config struct {
 	conns     connmgr.ConnManager
 	relay     *relaySettings
 	discovery *[]discovery.Option
+	relays    *relaysSettings
+	webrtc    []webrtc.Option
 	host      []libp2p.Option
 	pubsub    []pubsub.Option
 }
@@ -39,6 +44,11 @@ func CheckOptions(opts ...Option) error {
 		return fmt.Errorf("tango: %w", err)
 	}
 	return nil
+}
+
+type relaysSettings struct {
+	infos []peer.AddrInfo
+	opts  []reservation.Option
 }
 
 type relaySettings struct {
@@ -154,8 +164,57 @@ func WithDiscovery(opts ...discovery.Option) Option {
 	}
 }
 
+// WithRelays holds reservations at these relays, each a multiaddr that ends in
+// /p2p/ and the relay's ID, so that others reach the node through them: browsers
+// over /webrtc, which makes the connection direct. See [reservation.New]; use
+// [WithReservations] for its options. The default is none, a node that others
+// reach at its own addresses only.
+func WithRelays(addrs ...string) Option {
+	return func(c *config) error {
+		var errs []error
+		var infos []peer.AddrInfo
+		for _, a := range addrs {
+			info, err := peer.AddrInfoFromString(a)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("WithRelays(%q): %w; write it as in /dns4/relay.example.org/tcp/443/tls/ws/p2p/ and the ID", a, err))
+				continue
+			}
+			infos = append(infos, *info)
+		}
+		c.reserve().infos = infos
+		return errors.Join(errs...)
+	}
+}
+
+// WithReservations sets how reservations are held, at the relays of [WithRelays]
+// and others. The default is that of package reservation.
+func WithReservations(opts ...reservation.Option) Option {
+	return func(c *config) error {
+		c.reserve().opts = slices.Clone(opts)
+		return reservation.CheckOptions(opts...)
+	}
+}
+
+func (c *config) reserve() *relaysSettings {
+	if c.relays == nil {
+		c.relays = &relaysSettings{}
+	}
+	return c.relays
+}
+
+// WithWebRTC sets options of the /webrtc transport, which every node has, see
+// [webrtc.New]: ICE servers foremost. The connection gater of the host is
+// given to it already. The default is that of package webrtc.
+func WithWebRTC(opts ...webrtc.Option) Option {
+	return func(c *config) error {
+		c.webrtc = slices.Clone(opts)
+		return webrtc.CheckOptions(opts...)
+	}
+}
+
 // WithResourceManager sets the host's resource manager. The default is that of
-// [ResourceManager] for the limits of [WithRelay], else go-libp2p's.
+// [ResourceManager] for the limits of [WithRelay], or with [WithRelays] go-libp2p's
+// with [webrtc.ResourceManagerOptions] of [webrtc.DefaultPerRelay], else go-libp2p's.
 func WithResourceManager(rm network.ResourceManager) Option {
 	return func(c *config) error {
 		c.resources = rm

@@ -9,13 +9,25 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 
 	"github.com/tangop2p/tango/relay"
+	"github.com/tangop2p/tango/webrtc"
 )
 
 // SpareConns is how many connections a relay keeps beside those that hold a
 // reservation.
 const SpareConns = 256
 
-// sizeFor chooses the managers that the caller has not given, for a relay.
+// size chooses the managers that the caller has not given, for a relay or for
+// who is reached through one.
+func (c *config) size() (err error) {
+	switch {
+	case c.relay != nil:
+		return c.sizeFor(c.relay.limits)
+	case c.relays != nil && c.resources == nil:
+		c.resources, err = resourceManager(func(*rcmgr.ScalingLimitConfig) {}, webrtc.ResourceManagerOptions(webrtc.DefaultPerRelay)...)
+	}
+	return err
+}
+
 func (c *config) sizeFor(l relay.Limits) (err error) {
 	if c.resources == nil {
 		if c.resources, err = ResourceManager(l); err != nil {
@@ -38,10 +50,15 @@ func ResourceManager(l relay.Limits) (network.ResourceManager, error) {
 	if err := l.Validate(); err != nil {
 		return nil, fmt.Errorf("tango: %w", err)
 	}
+	return resourceManager(l.Scale, l.ResourceManagerOptions()...)
+}
+
+// resourceManager scales the default limits, to which scale adds.
+func resourceManager(scale func(*rcmgr.ScalingLimitConfig), opts ...rcmgr.Option) (network.ResourceManager, error) {
 	scaling := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&scaling)
-	l.Scale(&scaling)
-	rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(scaling.AutoScale()), l.ResourceManagerOptions()...)
+	scale(&scaling)
+	rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(scaling.AutoScale()), opts...)
 	if err != nil {
 		return nil, fmt.Errorf("tango: resource manager: %w", err)
 	}

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/netip"
 	"time"
 
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
-	"github.com/libp2p/go-libp2p/x/rate"
+
+	"github.com/tangop2p/tango/internal/perip"
 )
 
 // Limits bounds what a relay gives away. Start from a preset and change what
@@ -133,30 +133,5 @@ func addConns(limit *rcmgr.BaseLimit, inbound int) {
 // defaults admit 8 and 16 new ones in 80 seconds, so that the ninth browser of
 // an office would not reach the relay.
 func (l Limits) ResourceManagerOptions() []rcmgr.Option {
-	// twice: a page that reloads overlaps with its former self
-	perIP := 2 * l.ReservationsPerIP
-	return []rcmgr.Option{
-		rcmgr.WithLimitPerSubnet(
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perIP}},
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perIP}, {PrefixLength: 48, ConnCount: 8 * perIP}},
-		),
-		rcmgr.WithConnRateLimiters(connRate(perIP)),
-	}
-}
-
-// connRate admits a full IP address at once and then again within a minute, so
-// that everybody comes back after a restart.
-func connRate(perIP int) *rate.Limiter {
-	limit := rate.Limit{RPS: float64(perIP) / 60, Burst: perIP}
-	return &rate.Limiter{
-		NetworkPrefixLimits: []rate.PrefixLimit{ // loopback is free, as in go-libp2p's defaults
-			{Prefix: netip.MustParsePrefix("127.0.0.0/8")},
-			{Prefix: netip.MustParsePrefix("::1/128")},
-		},
-		SubnetRateLimiter: rate.SubnetLimiter{
-			IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: limit}},
-			IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 56, Limit: limit}},
-			GracePeriod:      time.Minute,
-		},
-	}
+	return perip.Options(2 * l.ReservationsPerIP) // twice: a page that reloads overlaps with its former self
 }

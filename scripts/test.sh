@@ -46,6 +46,9 @@ tidy() { in_modules go mod tidy -diff; }
 # go_tests MODULE: in .ci/run and on most machines with the race detector, which needs a C compiler
 go_tests() { (cd "$1" && go test $race -shuffle=on ./...); }
 
+# wasm: what a page may be made of in Go; the rest imports libp2p.New, or what pion's browser build lacks
+wasm() { GOOS=js GOARCH=wasm go build ./identity ./signaling ./discovery ./reservation; }
+
 # browsers: without a package argument, with which go test shows the count of
 # js-libp2p's faults also when all is well
 browsers() { (cd internal/interop && go test $race -shuffle=on); }
@@ -77,6 +80,7 @@ step "format" format
 step "go.mod files are tidy" tidy
 step "vet" in_modules go vet ./...
 step "lint" lint
+step "build for browsers" wasm
 step "library tests" go_tests .
 step "examples tests" go_tests examples
 step "fuzz" fuzz

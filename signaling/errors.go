@@ -67,6 +67,10 @@ func streamError(err error) error {
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	if reset, ok := errors.AsType[*network.StreamError](err); ok && reset.Remote {
+		// What go-libp2p's hosts say where the protocol goes out along with the offer.
+		if reset.ErrorCode == network.StreamProtocolNegotiationFailed {
+			return fmt.Errorf("%w: %w", ErrUnsupported, err)
+		}
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return err

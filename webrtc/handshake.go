@@ -1,0 +1,264 @@
+package webrtc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	msmux "github.com/multiformats/go-multistream"
+	pion "github.com/pion/webrtc/v4"
+
+	"github.com/tangop2p/tango/signaling"
+)
+
+// keepAlive is how often an idle connection is probed, which keeps the mapping
+// in a NAT (RFC 8445 §11 says 15 s at most) and finds a dead one in time.
+const keepAlive = 2 * time.Second
+
+// offer makes a connection as the offerer: libp2p specs, webrtc/webrtc.md
+// §Browser to browser connection establishment. What it costs in round trips
+// through the relay: one for offer and answer, and half of one for the candidates,
+// which come behind the answer. Then on the new path: one for ICE, two for DTLS,
+// two for SCTP. The stream's protocol goes along with the offer, and "init" is
+// closed in the background.
+func (t *Transport) offer(ctx context.Context, via network.Conn, tr *trace) (_ *peerConn, err error) {
+	stream, err := openSignaling(ctx, via)
+	if err != nil {
+		return nil, fmt.Errorf("open a stream for the offer: %w", err)
+	}
+	tr.reach(StageOffer)
+	pc, err := t.newPeerConn(ctx, via, true, tr)
+	if err != nil {
+		_ = stream.Reset() // it has carried nothing
+		return nil, err
+	}
+	defer discardOn(&err, pc)
+	if err = pc.channels.createInit(); err != nil {
+		_ = stream.Reset()
+		return nil, fmt.Errorf("create the channel init: %w", err)
+	}
+	offer, err := pc.CreateOffer(nil)
+	if err != nil {
+		_ = stream.Reset()
+		return nil, fmt.Errorf("create the offer: %w", err)
+	}
+	session, err := t.signaling.OfferOver(ctx, stream, mark(offer.SDP))
+	if err != nil {
+		return nil, err
+	}
+	defer abortOn(&err, session.Session)
+	tr.reach(StageAnswer)
+	trickle(pc, session.Session)
+	if err = pc.SetLocalDescription(offer); err != nil {
+		return nil, fmt.Errorf("set the local description: %w", err)
+	}
+	answer, err := session.Answer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err = pc.SetRemoteDescription(pion.SessionDescription{Type: pion.SDPTypeAnswer, SDP: answer}); err != nil {
+		return nil, fmt.Errorf("set the remote's answer: %w", err)
+	}
+	if err = stand(ctx, pc, session.Session, answer); err != nil {
+		return nil, err
+	}
+	if err = pc.channels.awaitInit(ctx); err != nil {
+		return nil, fmt.Errorf("open the channel init: %w", err)
+	}
+	tr.reach(StageConfirm)
+	confirm(ctx, session.Session)
+	return pc, pc.downReason()
+}
+
+// answer makes a connection as the answerer. The session is left to confirm.
+func (t *Transport) answer(ctx context.Context, in *signaling.Incoming, tr *trace) (_ *peerConn, err error) {
+	defer abortOn(&err, in.Session)
+	pc, err := t.newPeerConn(ctx, in.Conn(), false, tr)
+	if err != nil {
+		return nil, err
+	}
+	defer discardOn(&err, pc)
+	if err = pc.SetRemoteDescription(pion.SessionDescription{Type: pion.SDPTypeOffer, SDP: in.Offer()}); err != nil {
+		return nil, fmt.Errorf("set the remote's offer: %w", err)
+	}
+	answer, err := pc.CreateAnswer(nil)
+	if err != nil {
+		return nil, fmt.Errorf("create the answer: %w", err)
+	}
+	if err = in.Answer(ctx, mark(answer.SDP)); err != nil {
+		return nil, err
+	}
+	trickle(pc, in.Session)
+	if err = pc.SetLocalDescription(answer); err != nil {
+		return nil, fmt.Errorf("set the local description: %w", err)
+	}
+	if err = stand(ctx, pc, in.Session, in.Offer()); err != nil {
+		return nil, err
+	}
+	// The first channel, "init" mostly, proves that packets get through both ways.
+	select {
+	case <-pc.sctp:
+	case <-pc.down:
+		return nil, pc.downReason()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return pc, nil
+}
+
+func discardOn(err *error, pc *peerConn) {
+	if *err != nil {
+		pc.discard()
+	}
+}
+
+func abortOn(err *error, s *signaling.Session) {
+	if *err != nil {
+		s.Abort(*err)
+	}
+}
+
+// confirm closes this side's end of the stream, which tells the remote that the
+// connection stands, and waits until the remote says so too: js-libp2p takes few
+// streams before it does. One that does not say so may have its reasons.
+func confirm(ctx context.Context, s *signaling.Session) {
+	if err := s.Done(ctx); err != nil {
+		log.Debugw("the remote did not close the signaling", "peer", s.Peer(), "error", err)
+	}
+}
+
+// stand gives pion the remote's candidates until ICE and DTLS stand.
+func stand(ctx context.Context, pc *peerConn, s *signaling.Session, remote string) error {
+	pc.trace.reach(StageCandidates)
+	countCandidates(pc, remote)
+	var taking sync.WaitGroup
+	defer taking.Wait()
+	takeCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	taking.Go(func() { ended <- take(takeCtx, pc, s) })
+	for {
+		select {
+		case <-pc.up:
+			return nil
+		case <-pc.down:
+			return pc.downReason()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-ended:
+			if err != nil {
+				return err
+			}
+			ended = nil // the remote is connected, or has no more candidates
+		}
+	}
+}
+
+func take(ctx context.Context, pc *peerConn, s *signaling.Session) error {
+	for c, err := range s.Candidates(ctx) {
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		pc.trace.count(false, kindOf(c.Candidate))
+		pc.trace.reach(StageICE)
+		if err := pc.AddICECandidate(pion.ICECandidateInit(c)); err != nil {
+			log.Debugw("candidate not taken", "peer", s.Peer(), "error", err)
+		}
+	}
+	return nil
+}
+
+// trickle sends the local candidates as they are found.
+func trickle(pc *peerConn, s *signaling.Session) {
+	pc.OnICECandidate(func(c *pion.ICECandidate) {
+		if c == nil {
+			return
+		}
+		init := signaling.Candidate(c.ToJSON())
+		pc.trace.count(true, kindOf(init.Candidate))
+		if err := s.SendCandidate(init); err != nil {
+			log.Debugw("candidate not sent", "peer", s.Peer(), "error", err)
+		}
+	})
+}
+
+func countCandidates(pc *peerConn, sdp string) {
+	for line := range strings.Lines(sdp) {
+		if c, ok := strings.CutPrefix(line, "a=candidate:"); ok {
+			pc.trace.count(false, kindOf(c))
+			pc.trace.reach(StageICE)
+		}
+	}
+}
+
+// kindOf returns the type of a candidate-attribute (RFC 8839 §5.1), "mdns" for
+// a name and "" if there is none.
+func kindOf(candidate string) string {
+	fields := strings.Fields(candidate)
+	for i, f := range fields[:max(0, len(fields)-1)] {
+		if f != "typ" {
+			continue
+		}
+		if i >= 2 && strings.HasSuffix(fields[i-2], ".local") {
+			return "mdns"
+		}
+		return fields[i+1]
+	}
+	return ""
+}
+
+// marker tells another tango peer that it talks to one. SDP parsers pass over
+// attributes that they do not know (RFC 8866 §5.13), as browsers do.
+const marker = "a=x-tango:1\r\n"
+
+func mark(sdp string) string { return sdp + marker }
+
+func marked(sdp string) bool { return strings.Contains(sdp, "\n"+marker) }
+
+// openSignaling opens a stream for an offer on a connection. It does not wait
+// for identify, as the host would, and its protocol goes out with the offer:
+// two round trips through the relay less.
+func openSignaling(ctx context.Context, via network.Conn) (network.Stream, error) {
+	s, err := via.NewStream(network.WithAllowLimitedConn(ctx, "webrtc signaling"))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.SetProtocol(signaling.ProtocolID); err != nil {
+		_ = s.ResetWithError(network.StreamResourceLimitExceeded)
+		return nil, err
+	}
+	return &lazyStream{Stream: s, rw: msmux.NewMSSelect(s, signaling.ProtocolID)}, nil
+}
+
+// lazyStream is a stream whose protocol is negotiated along with its first bytes.
+type lazyStream struct {
+	network.Stream
+	rw io.ReadWriteCloser
+}
+
+func (s *lazyStream) Read(p []byte) (int, error)  { return s.rw.Read(p) }
+func (s *lazyStream) Write(p []byte) (int, error) { return s.rw.Write(p) }
+
+// Close bounds the wait for the rest of the negotiation.
+func (s *lazyStream) Close() error {
+	_ = s.SetReadDeadline(time.Now().Add(time.Second)) // Close says if the stream is broken
+	return s.rw.Close()
+}
+
+// CloseWrite sends what is left of the negotiation first.
+func (s *lazyStream) CloseWrite() error {
+	if f, ok := s.rw.(interface{ Flush() error }); ok {
+		if err := f.Flush(); err != nil {
+			return errors.Join(err, s.Reset())
+		}
+	}
+	return s.Stream.CloseWrite()
+}

@@ -1,0 +1,83 @@
+package webrtc
+
+import (
+	"context"
+	"time"
+)
+
+// idLimit is above all ids that are used. Browsers have refused what is above
+// 1023 or 2047, or lost the page over it, and libdatachannel, which is what
+// js-libp2p has in Node.js, allows 1024.
+const idLimit = 1022
+
+// initID is the id of the channel "init".
+const initID = 1
+
+// idRest is how long an id is not used again at least. A request to reset that
+// comes twice, because its answer was late or lost, makes pion reset what is open
+// under the id by then.
+const idRest = 100 * time.Millisecond
+
+// ids are those that this side may open channels with: RFC 8832 §6 gives the
+// even ones to the DTLS client, which is who answers the offer, and the odd ones
+// to the server. pion would never use one twice, nor stop at any limit.
+//
+// They go around, so that an id rests as long as it can before it comes again:
+// browsers and pion have mixed up a channel with its predecessor. The id of
+// "init" is left out, for a browser may still be closing it.
+type ids struct {
+	free chan freeID
+}
+
+type freeID struct {
+	id    uint16
+	after time.Time
+}
+
+func newIDs(odd bool) ids {
+	first := 0
+	if odd {
+		first = initID + 2
+	}
+	i := ids{free: make(chan freeID, idLimit/2)}
+	for id := first; id < idLimit; id += 2 {
+		i.free <- freeID{id: uint16(id)}
+	}
+	return i
+}
+
+// take waits for an id that is free and rested.
+func (i ids) take(ctx context.Context, closed <-chan struct{}) (uint16, error) {
+	var f freeID
+	select {
+	case f = <-i.free:
+	default:
+		select {
+		case f = <-i.free:
+		case <-closed:
+			return 0, errConnClosed
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+	rest := time.Until(f.after)
+	if f.after.IsZero() || rest <= 0 {
+		return f.id, nil
+	}
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return f.id, nil
+	case <-closed:
+		return 0, errConnClosed
+	case <-ctx.Done():
+		i.put(f.id, f.after)
+		return 0, context.Cause(ctx)
+	}
+}
+
+// put gives an id back, to be used after a time.
+func (i ids) put(id uint16, after time.Time) {
+	i.free <- freeID{id, after} // has room for all there are
+}

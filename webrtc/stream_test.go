@@ -1,0 +1,644 @@
+package webrtc
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+)
+
+// fakeChannel is a channel whose remote is the test.
+type fakeChannel struct {
+	mu     sync.Mutex
+	cond   *sync.Cond
+	inbox  []fakeMessage
+	end    error    // behind the inbox
+	sent   [][]byte // by the stream
+	closed bool
+	queued uint64
+	low    uint64
+	onLow  func()
+	onOpen func()
+}
+
+type fakeMessage struct {
+	data []byte
+	text bool
+}
+
+func newFakeChannel() *fakeChannel {
+	c := &fakeChannel{}
+	c.cond = sync.NewCond(&c.mu)
+	return c
+}
+
+func (c *fakeChannel) ReadDataChannel(p []byte) (int, bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.inbox) == 0 && c.end == nil {
+		c.cond.Wait()
+	}
+	if len(c.inbox) == 0 {
+		if errors.Is(c.end, io.EOF) {
+			c.closed = true // as pion does
+		}
+		return 0, false, c.end
+	}
+	m := c.inbox[0]
+	if len(m.data) > len(p) {
+		return 0, false, io.ErrShortBuffer // without the size, as pion does
+	}
+	c.inbox = c.inbox[1:]
+	return copy(p, m.data), m.text, nil
+}
+
+func (c *fakeChannel) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return 0, errors.New("written behind the end")
+	}
+	c.sent = append(c.sent, bytes.Clone(p))
+	c.queued += uint64(len(p))
+	return len(p), nil
+}
+
+func (c *fakeChannel) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	return nil
+}
+
+func (c *fakeChannel) BufferedAmount() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queued
+}
+
+func (c *fakeChannel) SetBufferedAmountLowThreshold(th uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.low = th
+}
+
+func (c *fakeChannel) OnBufferedAmountLow(f func()) { c.onLow = f }
+func (c *fakeChannel) OnOpen(f func())              { c.onOpen = f }
+
+// drain has the remote acknowledge n bytes.
+func (c *fakeChannel) drain(n uint64) {
+	c.mu.Lock()
+	before := c.queued
+	c.queued -= min(n, c.queued)
+	passed := before > c.low && c.queued <= c.low
+	c.mu.Unlock()
+	if passed {
+		c.onLow()
+	}
+}
+
+func (c *fakeChannel) receive(data ...[]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range data {
+		c.inbox = append(c.inbox, fakeMessage{data: d})
+	}
+	c.cond.Broadcast()
+}
+
+func (c *fakeChannel) receiveText(s string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inbox = append(c.inbox, fakeMessage{[]byte(s), true})
+	c.cond.Broadcast()
+}
+
+// over ends the channel, by io.EOF as from the remote.
+func (c *fakeChannel) over(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end = err
+	c.cond.Broadcast()
+}
+
+func (c *fakeChannel) flags(t *testing.T) []flag {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, err := readFrames(c.sent...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var flags []flag
+	for _, f := range s.flags {
+		flags = append(flags, f.flag)
+	}
+	return flags
+}
+
+func (c *fakeChannel) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
+func (c *fakeChannel) left() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.inbox)
+}
+
+// fakeOwner notes what a stream tells its connection.
+type fakeOwner struct {
+	mu           sync.Mutex
+	nEnded, nRet int
+	remoteFirst  bool
+}
+
+func (o *fakeOwner) channelEnded(_ *stream, remoteFirst bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.nEnded++
+	o.remoteFirst = remoteFirst
+}
+
+func (o *fakeOwner) retired(*stream) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.nRet++
+}
+
+type fakeRig struct {
+	*stream
+	ch    *fakeChannel
+	owner *fakeOwner
+	scope *countingScope
+}
+
+// inBubble runs f with a stream in a synctest bubble, where time costs nothing.
+// f leaves the stream as it likes.
+func inBubble(t *testing.T, f func(t *testing.T, r *fakeRig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newFakeRig(t, newFakeChannel(), nil)
+		f(t, r)
+		r.ch.over(io.EOF)
+		r.gone(errGone)
+		synctest.Wait()
+		if r.owner.nEnded != 1 || r.owner.nRet != 1 || !r.scope.empty() {
+			t.Errorf("ended %d, retired %d times; held: %d", r.owner.nEnded, r.owner.nRet, r.scope.bytes.Load())
+		}
+	})
+}
+
+func newFakeRig(t *testing.T, ch *fakeChannel, queue *sendQueue) *fakeRig {
+	t.Helper()
+	r := &fakeRig{ch: ch, owner: &fakeOwner{}, scope: &countingScope{}}
+	if queue == nil {
+		queue = &sendQueue{limit: 1 << 30, queued: func() int { return int(ch.BufferedAmount()) }}
+	}
+	span, _ := r.scope.PeerScope().BeginSpan()
+	if err := span.ReserveMemory(streamCost+firstWindow, 0); err != nil {
+		t.Fatal(err)
+	}
+	r.stream = newStream(ch, 3, true, span, &shared{limits: defaultStreamLimits(), queue: queue, closer: &closer{}, owner: r.owner})
+	go r.pump()
+	return r
+}
+
+// pass lets a bubble's time pass.
+func pass(d time.Duration) { <-time.After(d) }
+
+func wantFlags(t *testing.T, r *fakeRig, want ...flag) {
+	t.Helper()
+	synctest.Wait()
+	got := r.ch.flags(t)
+	if len(got) != len(want) {
+		t.Fatalf("flags %v were sent, not %v", got, want)
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			t.Fatalf("flags %v were sent, not %v", got, want)
+		}
+	}
+}
+
+func flagFrame(f flag) []byte { return appendFlag(nil, f, 0) }
+
+// TestFrameIsOneMessage because js-libp2p's early window counts messages.
+func TestFrameIsOneMessage(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		want := randomBytes(1, 2*maxPayload+1)
+		if n, err := r.Write(want); n != len(want) || err != nil {
+			t.Fatal(n, err)
+		}
+		if n, err := r.Write(nil); n != 0 || err != nil {
+			t.Fatal(n, err)
+		}
+		if len(r.ch.sent) != 3 {
+			t.Fatalf("%d messages", len(r.ch.sent))
+		}
+		for _, m := range r.ch.sent {
+			if _, complete, err := referenceFrames(m); !complete || err != nil || len(m) > maxFrame {
+				t.Errorf("a message of %d bytes is no frame: %v", len(m), err)
+			}
+		}
+		if got, err := readFrames(r.ch.sent...); err != nil || !bytes.Equal(got.payload, want) {
+			t.Error("other bytes", err)
+		}
+	})
+}
+
+// TestJSResets closes the channel, whether RESET came through or not.
+func TestJSResets(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		r.ch.receive(appendData(nil, []byte("some")))
+		r.ch.over(io.EOF)
+		synctest.Wait()
+		got, err := io.ReadAll(r)
+		if string(got) != "some" || !errors.Is(err, network.ErrReset) {
+			t.Errorf("read %q, %v", got, err)
+		}
+		if _, err := r.Write([]byte("x")); !errors.Is(err, network.ErrReset) {
+			t.Errorf("Write returned %v", err)
+		}
+		if !r.owner.remoteFirst {
+			t.Error("the remote was first")
+		}
+	})
+}
+
+// TestJSCloses after it has both FINs, and its FIN_ACK is lost with the channel.
+func TestJSCloses(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		_, _ = r.Write([]byte("ping"))
+		_ = r.CloseWrite()
+		r.ch.receive([]byte{6}, appendData(nil, []byte("pong"))[1:], flagFrame(flagFIN))
+		if got, err := io.ReadAll(r); err != nil || string(got) != "pong" {
+			t.Fatal(string(got), err)
+		}
+		wantFlags(t, r, flagFIN, flagFINAck)
+		r.ch.over(io.EOF)
+		_ = r.Close()
+		synctest.Wait()
+		if r.machine.send != halfDone || r.machine.recv != halfDone {
+			t.Errorf("%+v", r.machine)
+		}
+		wantFlags(t, r, flagFIN, flagFINAck)
+	})
+}
+
+func TestFakeLinger(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		_ = r.Close()
+		wantFlags(t, r, flagFIN, flagStopSending)
+		pass(defaultStreamLimits().linger - time.Millisecond)
+		if r.ch.isClosed() {
+			t.Fatal("closed too soon")
+		}
+		pass(2 * time.Millisecond)
+		wantFlags(t, r, flagFIN, flagStopSending, flagReset)
+		if !r.ch.isClosed() {
+			t.Error("not closed")
+		}
+	})
+}
+
+func TestFakeFINAckInTime(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		_ = r.Close()
+		r.ch.receive(flagFrame(flagFIN), flagFrame(flagFINAck))
+		wantFlags(t, r, flagFIN, flagStopSending, flagFINAck)
+		if !r.ch.isClosed() {
+			t.Error("not closed")
+		}
+		r.ch.over(io.EOF)
+		synctest.Wait()
+		if r.owner.remoteFirst {
+			t.Error("this side was first")
+		}
+		pass(time.Hour)
+		wantFlags(t, r, flagFIN, flagStopSending, flagFINAck)
+	})
+}
+
+func TestFakeDeadlines(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		start := time.Now()
+		_ = r.SetReadDeadline(start.Add(time.Minute))
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != time.Minute {
+			t.Fatal(err, time.Since(start))
+		}
+		// Past it, not even what is there is read.
+		r.ch.receive(appendData(nil, []byte("x")))
+		synctest.Wait()
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		_ = r.SetReadDeadline(time.Time{})
+		if _, err := r.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		// Another deadline, set while a call waits, counts.
+		time.AfterFunc(time.Second, func() { _ = r.SetWriteDeadline(time.Now().Add(time.Second)) })
+		start = time.Now()
+		n, err := r.Write(make([]byte, 1<<20))
+		if !errors.Is(err, os.ErrDeadlineExceeded) || n == 0 || time.Since(start) != 2*time.Second {
+			t.Fatal(n, err, time.Since(start))
+		}
+		_ = r.SetWriteDeadline(time.Time{})
+		time.AfterFunc(time.Second, func() { r.ch.drain(1 << 20) })
+		if _, err := r.Write(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestFakeThrottle goes on when half is acknowledged.
+func TestFakeThrottle(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		done := make(chan error, 1)
+		go func() {
+			_, err := r.Write(make([]byte, 1<<20))
+			done <- err
+		}()
+		high := uint64(defaultStreamLimits().writeBuffer)
+		for range 100 {
+			synctest.Wait()
+			queued := r.ch.BufferedAmount()
+			if queued > high+maxFrame {
+				t.Fatalf("%d bytes are queued", queued)
+			}
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			default:
+				r.ch.drain(high / 4)
+			}
+		}
+		t.Fatal("Write does not go on")
+	})
+}
+
+// TestFakeCloseInterrupts calls that wait.
+func TestFakeCloseInterrupts(t *testing.T) {
+	for name, end := range map[string]func(*stream){
+		"Close":      func(s *stream) { _ = s.Close() },
+		"Reset":      func(s *stream) { _ = s.Reset() },
+		"connection": func(s *stream) { s.gone(errGone) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *fakeRig) {
+				errs := make(chan error, 2)
+				go func() {
+					_, err := r.Read(make([]byte, 1))
+					errs <- err
+				}()
+				go func() { errs <- writeUntilError(r) }()
+				synctest.Wait()
+				end(r.stream)
+				for range 2 {
+					if err := <-errs; err == nil || errors.Is(err, io.EOF) {
+						t.Errorf("a call returned %v", err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestFakeStall resets a stream that nobody reads.
+func TestFakeStall(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		frame := appendData(nil, make([]byte, maxPayload))
+		for range 70 {
+			r.ch.receive(frame)
+		}
+		pass(4 * time.Second)
+		left := r.ch.left()
+		if left == 0 {
+			t.Fatal("all is read")
+		}
+		if held := r.scope.bytes.Load(); held > streamCost+1<<20 {
+			t.Fatalf("%d bytes are held", held)
+		}
+		// Reading anything gives it time again.
+		_, _ = r.Read(make([]byte, 100))
+		pass(4 * time.Second)
+		wantFlags(t, r)
+		pass(2 * time.Second)
+		wantFlags(t, r, flagReset)
+		if r.ch.left() > 0 {
+			t.Error("what was held back is not read")
+		}
+	})
+}
+
+// TestFakeNoMemory has nothing to grow with.
+func TestFakeNoMemory(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		r.scope.limit.Store(1)
+		want := randomBytes(1, 20*maxPayload)
+		for i := range 20 {
+			r.ch.receive(appendData(nil, want[i*maxPayload:][:maxPayload]))
+		}
+		r.ch.receive(flagFrame(flagFIN))
+		got, err := io.ReadAll(r)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatal(len(got), err)
+		}
+		if r.scope.bytes.Load() > streamCost+firstWindow {
+			t.Error(r.scope.bytes.Load())
+		}
+		// A message that there will never be memory for.
+		r2 := newFakeRig(t, newFakeChannel(), nil)
+		r2.scope.limit.Store(1)
+		r2.ch.receive(appendData(nil, make([]byte, 100<<10)))
+		wantFlags(t, r2, flagReset)
+		r2.ch.over(io.EOF)
+	})
+}
+
+// TestFakeSmallFrames holds many frames of one byte in little memory.
+func TestFakeSmallFrames(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		frame := appendData(nil, []byte("x"))
+		for range 10000 {
+			r.ch.receive(frame)
+		}
+		synctest.Wait()
+		r.look(func() bool {
+			if r.buffer.held > 12<<10 || r.granted != firstWindow {
+				t.Errorf("%d bytes are held, %d granted", r.buffer.held, r.granted)
+			}
+			return true
+		})
+		r.ch.receive(flagFrame(flagFIN))
+		if got, err := io.ReadAll(r); err != nil || len(got) != 10000 {
+			t.Fatal(len(got), err)
+		}
+	})
+}
+
+// TestFakeViolations resets the stream, and reads on to the channel's end.
+func TestFakeViolations(t *testing.T) {
+	for name, send := range map[string]func(*fakeChannel){
+		"text":             func(c *fakeChannel) { c.receiveText("hello") },
+		"malformed":        func(c *fakeChannel) { c.receive([]byte{2, 0, 0}) },
+		"frame too long":   func(c *fakeChannel) { c.receive([]byte{0xff, 0xff, 0xff, 0x7f}) },
+		"message too long": func(c *fakeChannel) { c.receive(make([]byte, 700<<10)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *fakeRig) {
+				r.ch.receive(appendData(nil, []byte("x")))
+				send(r.ch)
+				r.ch.receive(flagFrame(flagFIN), make([]byte, 600<<10))
+				r.ch.receiveText("more")
+				wantFlags(t, r, flagReset)
+				if _, err := r.Read(make([]byte, 1)); !errors.Is(err, &network.StreamError{ErrorCode: network.StreamProtocolViolation}) {
+					t.Errorf("Read returned %v", err)
+				}
+				if r.ch.left() != 0 || !r.ch.isClosed() {
+					t.Errorf("%d messages are left, closed %v", r.ch.left(), r.ch.isClosed())
+				}
+			})
+		})
+	}
+}
+
+// TestFakeLargeMessage is what browsers may send at once.
+func TestFakeLargeMessage(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		want := randomBytes(1, maxMessage-8)
+		r.ch.receive(appendData(nil, want), flagFrame(flagFIN))
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
+			t.Fatal(len(got), err)
+		}
+	})
+}
+
+// TestFakeConcurrentWrites does not mix them.
+func TestFakeConcurrentWrites(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *fakeRig) {
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				_, _ = r.Write(bytes.Repeat([]byte{byte(i)}, 50000))
+			})
+		}
+		wg.Wait()
+		got, err := readFrames(r.ch.sent...)
+		if err != nil || len(got.payload) != 200000 {
+			t.Fatal(err)
+		}
+		for i, c := range got.payload {
+			if c != got.payload[i/50000*50000] {
+				t.Fatal("mixed")
+			}
+		}
+	})
+}
+
+// TestSendQueue lets streams in as they came, and loses none.
+func TestSendQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 20
+		var channels []*fakeChannel
+		queue := &sendQueue{limit: 64 << 10, queued: func() int {
+			total := 0
+			for _, c := range channels {
+				total += int(c.BufferedAmount())
+			}
+			return total
+		}}
+		var rigs []*fakeRig
+		for range n {
+			ch := newFakeChannel()
+			channels = append(channels, ch)
+			rigs = append(rigs, newFakeRig(t, ch, queue))
+		}
+		var wg sync.WaitGroup
+		for i, r := range rigs {
+			wg.Go(func() {
+				if i == 3 { // gives up while it waits
+					_ = r.SetWriteDeadline(time.Now().Add(time.Millisecond))
+				}
+				_, err := r.Write(make([]byte, 100<<10))
+				if (err == nil) != (i != 3) {
+					t.Error(i, err)
+				}
+			})
+		}
+		done := make(chan struct{})
+		go func() {
+			wg.Wait()
+			close(done)
+		}()
+		for range 10000 {
+			pass(time.Millisecond)
+			if total := queue.queued(); total > 64<<10 {
+				t.Fatalf("%d bytes are queued", total)
+			}
+			for _, c := range channels {
+				c.drain(8 << 10)
+			}
+			select {
+			case <-done:
+				for _, r := range rigs {
+					r.ch.over(io.EOF)
+					_ = r.Reset()
+				}
+				return
+			default:
+			}
+		}
+		t.Fatal("not all were sent")
+	})
+}
+
+// TestCloser closes some at once, the others together, and does not wait for ever.
+func TestCloser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c closer
+		var channels []*fakeChannel
+		for range closeAtOnce + closeBatch + 10 {
+			ch := newFakeChannel()
+			channels = append(channels, ch)
+			c.close(ch)
+		}
+		closed := func(n int) {
+			t.Helper()
+			for i, ch := range channels {
+				if ch.isClosed() != (i < n) {
+					t.Fatalf("%d closed: %v", i, ch.isClosed())
+				}
+			}
+		}
+		closed(closeAtOnce)
+		if !c.ended(channels[0]) {
+			t.Error("this side was first")
+		}
+		closed(closeAtOnce + closeBatch)
+		last := len(channels) - 1
+		if c.ended(channels[last]) {
+			t.Error("the remote was first")
+		}
+		channels = channels[:last]
+		pass(closePatience + time.Millisecond) // the remote holds the others up
+		closed(len(channels))
+		for _, ch := range channels[1:] {
+			if !c.ended(ch) {
+				t.Error("this side was first")
+			}
+		}
+	})
+}
