@@ -54,6 +54,7 @@ test_tools() {
 	have chromium || missing+=(chromium)
 	have firefox-esr || missing+=(firefox-esr)
 	have ip || missing+=(iproute2)
+	have nft || missing+=(nftables) # the NATs between peers
 	have gcc || missing+=(gcc libc6-dev) # Go's race detector
 	if [ ${#missing[@]} -gt 0 ] && can_install; then
 		apt_install "${missing[@]}" fonts-dejavu-core || die "apt could not install ${missing[*]}"

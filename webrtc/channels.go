@@ -62,7 +62,12 @@ func newChannels(pc *pion.PeerConnection, offerer bool) *channels {
 	}
 	// pion accepts no other channel until this returns.
 	pc.OnDataChannel(func(dc *pion.DataChannel) {
-		dc.OnOpen(func() { c.opened(dc) })
+		dc.OnOpen(func() {
+			if c.enter() {
+				defer c.wg.Done()
+				c.opened(dc)
+			}
+		})
 	})
 	return c
 }
@@ -108,6 +113,16 @@ func (c *channels) run(f func()) {
 	if !c.closed {
 		c.wg.Go(f)
 	}
+}
+
+// enter has close wait for a call of wg.Done, unless it is closed.
+func (c *channels) enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.wg.Add(1)
+	}
+	return !c.closed
 }
 
 // opened takes a channel of the remote's.

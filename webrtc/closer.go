@@ -15,9 +15,10 @@ import (
 // were seen to drown the connection in answers.
 type closer struct {
 	mu      sync.Mutex
-	waiting []channel   // guarded by mu, as all below
-	sent    []channel   // closed, but not by the remote yet
-	timer   *time.Timer // runs while there are some
+	waiting []channel // guarded by mu, as all below
+	sent    []channel // closed, but not by the remote yet
+	timer   *time.Timer
+	timing  bool // the timer runs, for some wait
 }
 
 const (
@@ -40,19 +41,17 @@ func (c *closer) close(ch channel) {
 }
 
 func (c *closer) next() {
-	if len(c.sent) >= closeAtOnce || len(c.waiting) == 0 {
-		return
+	if len(c.sent) < closeAtOnce {
+		n := min(len(c.waiting), closeBatch)
+		for _, ch := range c.waiting[:n] {
+			closeChannel(ch)
+		}
+		c.sent = append(c.sent, c.waiting[:n]...)
+		c.waiting = slices.Delete(c.waiting, 0, n)
 	}
-	n := min(len(c.waiting), closeBatch)
-	for _, ch := range c.waiting[:n] {
-		closeChannel(ch)
-	}
-	c.sent = append(c.sent, c.waiting[:n]...)
-	c.waiting = slices.Delete(c.waiting, 0, n)
-	if c.timer == nil {
+	if len(c.waiting) > 0 && !c.timing {
+		c.timing = true
 		c.timer = time.AfterFunc(closePatience, c.giveUp)
-	} else {
-		c.timer.Reset(closePatience)
 	}
 }
 
@@ -60,9 +59,8 @@ func (c *closer) next() {
 func (c *closer) giveUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.waiting) > 0 {
-		c.sent = nil
-	}
+	c.timing = false
+	c.sent = nil
 	c.next()
 }
 
@@ -78,9 +76,6 @@ func (c *closer) ended(ch channel) (closed bool) {
 	if i := slices.Index(c.sent, ch); i >= 0 {
 		c.sent = slices.Delete(c.sent, i, i+1)
 		c.next()
-	}
-	if len(c.sent) == 0 && c.timer != nil {
-		c.timer.Stop()
 	}
 	return true
 }

@@ -448,10 +448,13 @@ func TestConnClose(t *testing.T) {
 					}
 				})
 			}
-			reader, writer := open(t, a), open(t, a)
+			reader := open(t, a)
+			for range 8 { // so that some wait in the sendQueue
+				writer := open(t, a)
+				do(func() error { return writeUntilError(writer) })
+			}
 			do(func() error { _, err := a.AcceptStream(); return err })
 			do(func() error { _, err := reader.Read(make([]byte, 1)); return err })
-			do(func() error { return writeUntilError(writer) })
 			do(func() error { // opens, and resets half of them
 				s, err := a.OpenStream(context.Background())
 				if err == nil {

@@ -53,7 +53,8 @@ func (t *Transport) offer(ctx context.Context, via network.Conn, tr *trace) (_ *
 	}
 	defer abortOn(&err, session.Session)
 	tr.reach(StageAnswer)
-	trickle(pc, session.Session)
+	release := trickle(pc, session.Session, holdCandidates)
+	defer release()
 	if err = pc.SetLocalDescription(offer); err != nil {
 		return nil, fmt.Errorf("set the local description: %w", err)
 	}
@@ -64,7 +65,8 @@ func (t *Transport) offer(ctx context.Context, via network.Conn, tr *trace) (_ *
 	if err = pc.SetRemoteDescription(pion.SessionDescription{Type: pion.SDPTypeAnswer, SDP: answer}); err != nil {
 		return nil, fmt.Errorf("set the remote's answer: %w", err)
 	}
-	if err = stand(ctx, pc, session.Session, answer); err != nil {
+	release()
+	if err = t.stand(ctx, pc, session.Session, answer); err != nil {
 		return nil, err
 	}
 	if err = pc.channels.awaitInit(ctx); err != nil {
@@ -93,11 +95,11 @@ func (t *Transport) answer(ctx context.Context, in *signaling.Incoming, tr *trac
 	if err = in.Answer(ctx, mark(answer.SDP)); err != nil {
 		return nil, err
 	}
-	trickle(pc, in.Session)
+	trickle(pc, in.Session, 0)
 	if err = pc.SetLocalDescription(answer); err != nil {
 		return nil, fmt.Errorf("set the local description: %w", err)
 	}
-	if err = stand(ctx, pc, in.Session, in.Offer()); err != nil {
+	if err = t.stand(ctx, pc, in.Session, in.Offer()); err != nil {
 		return nil, err
 	}
 	// The first channel, "init" mostly, proves that packets get through both ways.
@@ -108,7 +110,36 @@ func (t *Transport) answer(ctx context.Context, in *signaling.Incoming, tr *trac
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	if !marked(in.Offer()) {
+		prompt(pc)
+	}
 	return pc, nil
+}
+
+// promptID is above the ids of streams, and of the answerer's parity.
+const promptID = idLimit
+
+// prompt makes a browser's dial end sooner. js-libp2p waits until "init" is
+// closed, Firefox resets the channel only when all that was sent on it is
+// acknowledged, and pion acknowledges a single packet after 200 ms (RFC 9260 §6.2)
+// but a second one at once. Firefox sends that when a channel is opened here.
+// js-libp2p closes one with that label, whoever opens it.
+func prompt(pc *peerConn) {
+	id := uint16(promptID)
+	dc, err := pc.CreateDataChannel(initLabel, &pion.DataChannelInit{ID: &id})
+	if err != nil {
+		log.Debugw("channel not opened", "error", err)
+		return
+	}
+	ch, err := detach(dc)
+	if err != nil {
+		log.Debugw("channel not detached", "error", err)
+		return
+	}
+	pc.channels.run(func() {
+		discard(ch)
+		closeChannel(ch)
+	})
 }
 
 func discardOn(err *error, pc *peerConn) {
@@ -133,7 +164,7 @@ func confirm(ctx context.Context, s *signaling.Session) {
 }
 
 // stand gives pion the remote's candidates until ICE and DTLS stand.
-func stand(ctx context.Context, pc *peerConn, s *signaling.Session, remote string) error {
+func (t *Transport) stand(ctx context.Context, pc *peerConn, s *signaling.Session, remote string) error {
 	pc.trace.reach(StageCandidates)
 	countCandidates(pc, remote)
 	var taking sync.WaitGroup
@@ -141,7 +172,10 @@ func stand(ctx context.Context, pc *peerConn, s *signaling.Session, remote strin
 	takeCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
-	taking.Go(func() { ended <- take(takeCtx, pc, s) })
+	taking.Go(func() { ended <- t.take(takeCtx, pc, s) })
+	if pc.offerer {
+		taking.Go(func() { nudge(takeCtx, pc) })
+	}
 	for {
 		select {
 		case <-pc.up:
@@ -159,7 +193,9 @@ func stand(ctx context.Context, pc *peerConn, s *signaling.Session, remote strin
 	}
 }
 
-func take(ctx context.Context, pc *peerConn, s *signaling.Session) error {
+func (t *Transport) take(ctx context.Context, pc *peerConn, s *signaling.Session) error {
+	var asking sync.WaitGroup // not more than CandidatePolicy.Max at once
+	defer asking.Wait()
 	for c, err := range s.Candidates(ctx) {
 		switch {
 		case ctx.Err() != nil:
@@ -169,25 +205,130 @@ func take(ctx context.Context, pc *peerConn, s *signaling.Session) error {
 		}
 		pc.trace.count(false, kindOf(c.Candidate))
 		pc.trace.reach(StageICE)
-		if err := pc.AddICECandidate(pion.ICECandidateInit(c)); err != nil {
-			log.Debugw("candidate not taken", "peer", s.Peer(), "error", err)
+		if name, hidden := mdnsName(c.Candidate); hidden {
+			asking.Go(func() { t.takeHidden(ctx, pc, c, name) })
+			continue
 		}
+		add(pc, c)
 	}
 	return nil
 }
 
-// trickle sends the local candidates as they are found.
-func trickle(pc *peerConn, s *signaling.Session) {
+// takeHidden gives pion a candidate with the address that its name stands for.
+// If nobody answers, the remote's packets may still come and tell.
+func (t *Transport) takeHidden(ctx context.Context, pc *peerConn, c signaling.Candidate, name string) {
+	addr, err := t.resolver.resolve(ctx, name)
+	if err != nil {
+		log.Debugw("name of a candidate not resolved", "name", name, "error", err)
+		return
+	}
+	c.Candidate = withAddress(c.Candidate, addr)
+	add(pc, c)
+}
+
+// add gives pion a candidate, which asks the policy about its address.
+func add(pc *peerConn, c signaling.Candidate) {
+	if err := pc.AddICECandidate(pion.ICECandidateInit(c)); err != nil {
+		log.Debugw("candidate not taken", "error", err)
+		return
+	}
+	pc.give(c)
+}
+
+// nudge makes pion nominate a pair as soon as there is one that works. By itself
+// it looks for one every 200 ms, when a candidate comes, or when the remote checks
+// the pair too, and most often the answer to the first check is here long
+// before. A candidate of the same address but another type makes it look, at
+// the price of a check more to that address; its priority is the lowest, so
+// that it is not what is chosen.
+func nudge(ctx context.Context, pc *peerConn) {
+	var c signaling.Candidate
+	select {
+	case c = <-pc.given:
+	case <-ctx.Done():
+		return
+	}
+	for i, wait := range [...]time.Duration{2, 3, 5, 10, 20, 40, 80} {
+		timer := time.NewTimer(wait * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		same := c
+		if same.Candidate = asReflexive(c.Candidate, i+1); same.Candidate == "" {
+			return
+		}
+		if err := pc.AddICECandidate(pion.ICECandidateInit(same)); err != nil {
+			log.Debugw("candidate not taken", "error", err)
+		}
+	}
+}
+
+// asReflexive returns the candidate as a peer-reflexive one with the lowest
+// priority and a made-up base (RFC 8839 §5.1), which tells it from others; empty if
+// there is no making sense of it.
+func asReflexive(candidate string, n int) string {
+	fields := strings.Fields(candidate)
+	if len(fields) <= addressField+1 {
+		return ""
+	}
+	foundation, component, transport, addr, port := fields[0], fields[1], fields[2], fields[addressField], fields[addressField+1]
+	base := "0.0.0.0"
+	if strings.Contains(addr, ":") {
+		base = "::"
+	}
+	return fmt.Sprintf("%s %s %s 1 %s %s typ prflx raddr %s rport %d", foundation, component, transport, addr, port, base, n)
+}
+
+// holdCandidates is how long an offerer keeps its candidates back for the answer.
+// A browser checks them at once; before the answer is here pion drops its
+// check, for which there is no password yet, and the next one comes 50 ms later.
+// Where the answer takes longer than that, it is the other way round.
+const holdCandidates = 40 * time.Millisecond
+
+// trickle sends the local candidates as they are found, the first ones after
+// the time or when release is called.
+func trickle(pc *peerConn, s *signaling.Session, hold time.Duration) (release func()) {
+	var mu sync.Mutex
+	var held []signaling.Candidate
+	holding := hold > 0
+	send := func(c signaling.Candidate) {
+		if err := s.SendCandidate(c); err != nil {
+			log.Debugw("candidate not sent", "peer", s.Peer(), "error", err)
+		}
+	}
+	flush := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range held {
+			send(c)
+		}
+		held, holding = nil, false
+	}
 	pc.OnICECandidate(func(c *pion.ICECandidate) {
 		if c == nil {
 			return
 		}
 		init := signaling.Candidate(c.ToJSON())
 		pc.trace.count(true, kindOf(init.Candidate))
-		if err := s.SendCandidate(init); err != nil {
-			log.Debugw("candidate not sent", "peer", s.Peer(), "error", err)
+		mu.Lock()
+		defer mu.Unlock()
+		if holding {
+			held = append(held, init)
+		} else {
+			send(init)
 		}
 	})
+	if hold == 0 {
+		return flush
+	}
+	timer := time.AfterFunc(hold, flush)
+	return func() {
+		timer.Stop()
+		flush()
+	}
 }
 
 func countCandidates(pc *peerConn, sdp string) {
@@ -207,7 +348,7 @@ func kindOf(candidate string) string {
 		if f != "typ" {
 			continue
 		}
-		if i >= 2 && strings.HasSuffix(fields[i-2], ".local") {
+		if _, hidden := mdnsName(candidate); hidden {
 			return "mdns"
 		}
 		return fields[i+1]

@@ -33,6 +33,10 @@ const (
 	// glareWait is how long the attempt of the other side may take to show after
 	// ours was refused.
 	glareWait = time.Second
+	// dialSettles is how long a dial takes to end that has made a connection.
+	// A dial that joins it would find /webrtc put off by 1 s: the swarm takes it
+	// for the last resort, but dials it at once if there is nothing else.
+	dialSettles = 10 * time.Millisecond
 	// Attempts are repeated after minBackoff, then after twice as long each time.
 	minBackoff = 5 * time.Second
 	maxBackoff = 5 * time.Minute
@@ -168,9 +172,28 @@ func (l *ladder) begin(ctx context.Context) {
 		l.wait(ctx, l.delay, l.now, l.retry)
 		return
 	}
+	l.settle(ctx)
 	if !l.speaksWebRTC() && relayed(l.u.t.host, l.peer) != nil {
-		l.wait(ctx, identifyWait, l.known)
+		l.wait(ctx, identifyWait, l.known, l.now)
 	}
+}
+
+// settle waits for the end of the dial that has made the relayed connection.
+func (l *ladder) settle(ctx context.Context) {
+	if !l.u.dialling(l.peer) { // somebody else's, or it has just ended
+		l.wait(ctx, dialSettles, l.now)
+		return
+	}
+	for l.u.dialling(l.peer) && ctx.Err() == nil {
+		l.wait(ctx, l.u.t.cfg.limits.Timeout, l.now)
+	}
+}
+
+func (u *upgrader) dialling(p peer.ID) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	r := u.records[p]
+	return r != nil && r.dialling > 0
 }
 
 // wait waits for the time, one of the channels or a direct path.
@@ -338,10 +361,22 @@ func (u *upgrader) lastDial(p peer.ID) (int, error) {
 func (u *upgrader) approach(ctx context.Context, p peer.ID) (Stage, error) {
 	tr := newTrace(RungRelay, StageDiscover)
 	u.mu.Lock()
-	if r := u.records[p]; r != nil && r.relayed != nil {
+	r := u.get(p)
+	if r == nil {
+		u.mu.Unlock()
+		return StageRelayDial, ErrClosed
+	}
+	r.dialling++
+	if r.relayed != nil {
 		u.t.host.Peerstore().AddAddr(p, r.relayed, peerstore.TempAddrTTL)
 	}
 	u.mu.Unlock()
+	defer func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		r.dialling--
+		r.wake()
+	}()
 	err := ErrNoAddress
 	if len(u.t.host.Peerstore().Addrs(p)) > 0 {
 		tr.reach(StageRelayDial)

@@ -16,7 +16,8 @@ import (
 // connection as dead whose streams do not answer a FIN. Its end without one
 // counts as what has not come yet: FIN_ACK for a FIN that was sent, and RESET
 // for a half that was open, because js-libp2p closes the channel right behind
-// a RESET and may lose it that way.
+// a RESET and may lose it that way. For the same reason this side leaves it to
+// the remote to close the channel after a RESET of ours.
 //
 // When both halves end well, who opened the channel closes it first. The other
 // one's end of it is then an answer, which proves that nothing of the old
@@ -27,6 +28,7 @@ type machine struct {
 	recv    half
 	channel channelState
 
+	resetSent               bool // and the remote is to close the channel
 	writeClosed, readClosed bool // by the application
 
 	writeErr error // of a Write, once send is not open
@@ -126,10 +128,11 @@ func (m *machine) close(unread bool) (e effects) {
 	return e
 }
 
-// reset is this side's RESET, by the application or for the remote's fault.
+// reset is the application's RESET.
 func (m *machine) reset(code network.StreamErrorCode) (e effects) {
 	err := &network.StreamError{ErrorCode: code}
-	if m.channel == channelOpen {
+	if m.channel == channelOpen && !m.resetSent {
+		m.resetSent = true
 		e.add(flagReset)
 		e.code = uint32(code)
 	}
@@ -142,7 +145,14 @@ func (m *machine) reset(code network.StreamErrorCode) (e effects) {
 	return e
 }
 
-// abandon ends what is not over, for err, and closes the channel.
+// expel is a RESET for the remote's fault, which is not trusted to close the channel.
+func (m *machine) expel(code network.StreamErrorCode) (e effects) {
+	e = m.reset(code)
+	m.closeChannel(&e)
+	return e
+}
+
+// abandon ends what is not over, for err.
 func (m *machine) abandon(e *effects, err error) {
 	if !m.send.over() {
 		m.send = halfReset
@@ -156,7 +166,7 @@ func (m *machine) abandon(e *effects, err error) {
 		m.fail(&m.readErr, err)
 		e.drop = true
 	}
-	m.closeChannel(e)
+	m.settle(e)
 }
 
 // fail notes an error; the first one stays.
@@ -184,6 +194,7 @@ func (m *machine) onFlag(f flag, code uint32) (e effects) {
 		m.onStop(&e, code)
 	case flagReset:
 		m.abandon(&e, &network.StreamError{Remote: true, ErrorCode: network.StreamErrorCode(code)})
+		m.closeChannel(&e)
 	default:
 	}
 	m.settle(&e)
@@ -230,6 +241,7 @@ func (m *machine) onPatience() (e effects) {
 		e.add(flagReset)
 	}
 	m.abandon(&e, &network.StreamError{})
+	m.closeChannel(&e)
 	return e
 }
 
@@ -243,7 +255,7 @@ func (m *machine) onGone(err error) (e effects) {
 
 // settle closes the channel when there is nothing left to exchange.
 func (m *machine) settle(e *effects) {
-	if m.send.over() && m.recv.over() && (m.opener || m.send == halfReset || m.recv == halfReset) {
+	if m.send.over() && m.recv.over() && !m.resetSent && (m.opener || m.send == halfReset || m.recv == halfReset) {
 		m.closeChannel(e)
 	}
 }

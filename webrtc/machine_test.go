@@ -20,6 +20,7 @@ var inputs = map[string]func(*machine) effects{
 	"Close":      func(m *machine) effects { return m.close(false) },
 	"Leave":      func(m *machine) effects { return m.close(true) }, // payload unread
 	"Reset":      func(m *machine) effects { return m.reset(5) },
+	"Expel":      func(m *machine) effects { return m.expel(5) },
 	"fin":        func(m *machine) effects { return m.onFlag(flagFIN, 0) },
 	"ack":        func(m *machine) effects { return m.onFlag(flagFINAck, 0) },
 	"stop":       func(m *machine) effects { return m.onFlag(flagStopSending, 7) },
@@ -82,17 +83,20 @@ func TestMachine(t *testing.T) {
 		{"CloseRead CloseRead", "STOP_SENDING,", "", errLocal, nil},
 
 		// RESET ends all, but not what was complete.
-		{"Reset eof", "RESET close,", "", errOurs, errOurs},
-		{"Reset Reset fin ack stop reset", "RESET close,,,,,", "", errOurs, errOurs},
-		{"CloseWrite Reset", "FIN,RESET close", "", errOurs, errOurs},
+		{"Reset eof", "RESET,", "", errOurs, errOurs},
+		{"Reset Reset fin ack stop reset", "RESET,,,,,close", "", errOurs, errOurs},
+		{"Expel reset", "RESET close,", "", errOurs, errOurs},
+		{"Reset Expel", "RESET,close", "", errOurs, errOurs},
+		{"Reset patience", "RESET,close", "", errOurs, errOurs},
+		{"CloseWrite Reset", "FIN,RESET", "", errOurs, errOurs},
 		{"reset eof", "close,", "", errTheirs, errTheirs},
 		{"fin reset", "FIN_ACK,close", "", io.EOF, errTheirs},
 		{"CloseWrite reset", "FIN,close", "", errTheirs, errTheirs},
 		{"CloseWrite ack reset", "FIN,,close", "", errTheirs, errWriteClosed},
 		{"CloseRead reset", "STOP_SENDING,close", "", errLocal, errTheirs},
 		{"Close reset", "FIN STOP_SENDING,close", "", errLocal, errTheirs},
-		{"Close Reset", "FIN STOP_SENDING,RESET close", "", errLocal, errOurs},
-		{"fin Reset", "FIN_ACK,RESET close", "", errOurs, errOurs},
+		{"Close Reset", "FIN STOP_SENDING,RESET", "", errLocal, errOurs},
+		{"fin Reset", "FIN_ACK,RESET", "", errOurs, errOurs},
 
 		// The channel ends.
 		{"eof", "", "", errEOF, errEOF},
@@ -176,7 +180,7 @@ func (p *promises) step(in string) error {
 		return errors.New("an error went away")
 	case p.send != halfOpen && p.writeErr == nil, p.recv == halfDone && p.readErr == nil:
 		return errors.New("no error of a half that is over")
-	case p.lingers() && p.send.over() && p.recv.over() && p.opener:
+	case p.lingers() && p.send.over() && p.recv.over() && p.opener && !p.resetSent:
 		return errors.New("waits for nothing")
 	}
 	for _, f := range e.list() {
@@ -246,7 +250,7 @@ func (p *machinePair) call(side int, what string) {
 		}
 		return
 	}
-	if what == "Reset" {
+	if what == "Reset" || what == "Expel" {
 		p.sides[0].reset, p.sides[1].reset = true, true
 	}
 	p.send(side, inputs[what](&s.machine))

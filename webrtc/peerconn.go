@@ -10,7 +10,11 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"github.com/pion/ice/v4"
+	"github.com/pion/stun/v4"
 	pion "github.com/pion/webrtc/v4"
+
+	"github.com/tangop2p/tango/signaling"
 )
 
 // This file holds all that pion's build for GOOS=js lacks: the SettingEngine,
@@ -22,6 +26,8 @@ type peerConn struct {
 	*pion.PeerConnection
 	channels *channels
 	trace    *trace
+	offerer  bool
+	given    chan signaling.Candidate // has the first one that ICE was given
 
 	up   chan struct{} // closed when ICE and DTLS stand
 	sctp chan struct{} // closed when the first data channel is open
@@ -47,18 +53,23 @@ func (t *Transport) newPeerConn(ctx context.Context, via network.Conn, offerer b
 	for _, s := range servers {
 		conf.ICEServers = append(conf.ICEServers, pion.ICEServer{URLs: s.URLs, Username: s.Username, Credential: s.Credential})
 	}
-	pc, err := pion.NewAPI(pion.WithSettingEngine(t.settings(via))).NewPeerConnection(conf)
-	if err != nil {
+	p := &peerConn{
+		trace:   tr,
+		offerer: offerer,
+		given:   make(chan signaling.Candidate, 1),
+		up:      make(chan struct{}),
+		sctp:    make(chan struct{}),
+		down:    make(chan struct{}),
+	}
+	settings := t.settings(via)
+	settings.SetICEBindingRequestHandler(func(_ *stun.Message, _, remote ice.Candidate, _ *ice.CandidatePair) bool {
+		p.give(signaling.Candidate{Candidate: "candidate:" + remote.Marshal(), SDPMid: new("0")})
+		return false // it is for ICE to choose the pair
+	})
+	if p.PeerConnection, err = pion.NewAPI(pion.WithSettingEngine(settings)).NewPeerConnection(conf); err != nil {
 		return nil, fmt.Errorf("make a PeerConnection: %w", err)
 	}
-	p := &peerConn{
-		PeerConnection: pc,
-		channels:       newChannels(pc, offerer),
-		trace:          tr,
-		up:             make(chan struct{}),
-		sctp:           make(chan struct{}),
-		down:           make(chan struct{}),
-	}
+	p.channels = newChannels(p.PeerConnection, offerer)
 	p.watch()
 	return p, nil
 }
@@ -79,6 +90,7 @@ func (t *Transport) settings(via network.Conn) pion.SettingEngine {
 	e.SetDTLSInsecureSkipHelloVerify(true)
 	e.SetSCTPMaxReceiveBufferSize(t.cfg.limits.ReceiveBuffer)
 	e.SetIncludeLoopbackCandidate(onLoopback(via))
+	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled) // see resolver
 	e.SetRemoteIPFilter(func(ip net.IP) bool {
 		addr, ok := netip.AddrFromSlice(ip)
 		return ok && t.cfg.policy.Allows(via, addr.Unmap())
@@ -94,6 +106,14 @@ func (t *Transport) settings(via network.Conn) pion.SettingEngine {
 func onLoopback(c network.Conn) bool {
 	ip, err := manet.ToIP(c.RemoteMultiaddr())
 	return err == nil && ip.IsLoopback()
+}
+
+// give notes a candidate that ICE has, for nudge.
+func (p *peerConn) give(c signaling.Candidate) {
+	select {
+	case p.given <- c:
+	default: // one suffices
+	}
 }
 
 func (p *peerConn) watch() {

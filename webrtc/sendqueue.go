@@ -3,6 +3,7 @@ package webrtc
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	pion "github.com/pion/webrtc/v4"
 )
@@ -18,10 +19,14 @@ import (
 // hundred streams of 100 kB do it.
 type sendQueue struct {
 	limit  int
-	queued func() int
+	queued func() int // takes a lock of pion's
 
 	mu   sync.Mutex
 	line []*stream // guarded by mu; who waits, the first one first
+
+	// first is line[0]. It is for drained, which must not take mu: pion waits for
+	// it while it closes the connection, with the lock that queued takes.
+	first atomic.Pointer[stream]
 }
 
 func newSendQueue(pc *pion.PeerConnection, limit int) *sendQueue {
@@ -35,23 +40,27 @@ func newSendQueue(pc *pion.PeerConnection, limit int) *sendQueue {
 }
 
 // send queues a frame of s if there is space and nobody is before s, or else
-// puts s in line. The next in line is woken when something was sent.
+// leaves s in line.
 func (q *sendQueue) send(s *stream, frame []byte) (sent bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	first := len(q.line) == 0 || q.line[0] == s
-	if queued := q.queued(); !first || queued > 0 && queued+len(frame) > q.limit {
-		if !slices.Contains(q.line, s) {
-			q.line = append(q.line, s)
-		}
+	if !slices.Contains(q.line, s) {
+		q.change(append(q.line, s))
+	}
+	// Look for space only now that drained knows who is first, or s might miss it.
+	if q.line[0] != s || !q.fits(len(frame)) {
 		return false, nil
 	}
-	if len(q.line) > 0 {
-		q.line = slices.Delete(q.line, 0, 1)
-	}
 	_, err = s.channel.Write(frame)
-	q.wake()
+	q.change(slices.Delete(q.line, 0, 1))
+	q.drained() // there may be space for the next one too
 	return true, err
+}
+
+// fits lets in at least one frame, however small the window.
+func (q *sendQueue) fits(n int) bool {
+	queued := q.queued()
+	return queued == 0 || queued+n <= q.limit
 }
 
 // leave takes s out of the line.
@@ -59,20 +68,23 @@ func (q *sendQueue) leave(s *stream) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if i := slices.Index(q.line, s); i >= 0 {
-		q.line = slices.Delete(q.line, i, i+1)
-		q.wake()
+		q.change(slices.Delete(q.line, i, i+1))
+		q.drained()
+	}
+}
+
+func (q *sendQueue) change(line []*stream) {
+	q.line = line
+	if len(line) == 0 {
+		q.first.Store(nil)
+	} else {
+		q.first.Store(line[0])
 	}
 }
 
 // drained says that there may be space.
 func (q *sendQueue) drained() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.wake()
-}
-
-func (q *sendQueue) wake() {
-	if len(q.line) > 0 {
-		q.line[0].turn()
+	if s := q.first.Load(); s != nil {
+		s.turn()
 	}
 }

@@ -187,7 +187,7 @@ func (s *stream) isOver() bool {
 // violated resets the stream for what the remote did. The connection stays.
 func (s *stream) violated(what string) {
 	log.Debugw("stream reset for the remote's fault", "stream", s.id, "reason", what)
-	s.step(func(m *machine) effects { return m.reset(network.StreamProtocolViolation) })
+	s.step(func(m *machine) effects { return m.expel(network.StreamProtocolViolation) })
 }
 
 // deliver puts payload into the buffer.
@@ -210,7 +210,7 @@ func (s *stream) deliver(seg segment, owned bool) {
 func (s *stream) awaitRoom(n int) {
 	if !s.room(n) {
 		log.Debugw("stream reset for lack of memory", "stream", s.id, "message", n)
-		s.step(func(m *machine) effects { return m.reset(network.StreamResourceLimitExceeded) })
+		s.step(func(m *machine) effects { return m.expel(network.StreamResourceLimitExceeded) })
 	}
 }
 
@@ -260,7 +260,7 @@ func (s *stream) checkStall() {
 	}
 	s.mu.Unlock()
 	log.Debugw("stream reset that is not read", "stream", s.id, "after", s.shared.limits.stall)
-	s.step(func(m *machine) effects { return m.reset(network.StreamResourceLimitExceeded) })
+	s.step(func(m *machine) effects { return m.expel(network.StreamResourceLimitExceeded) })
 }
 
 func (s *stream) stopStall() {

@@ -16,18 +16,21 @@ func (s *stream) Write(p []byte) (int, error) {
 	written := 0
 	for {
 		if err := s.awaitSpace(); err != nil {
-			return written, s.leaveLine(err)
-		}
-		if written == len(p) {
-			return written, nil
+			return written, s.leave(err)
 		}
 		n := min(len(p)-written, maxPayload)
+		if n == 0 {
+			return 0, nil
+		}
 		sent, err := s.send(appendData(frame[:0], p[written:written+n]))
 		if err != nil {
-			return written, s.leaveLine(err)
+			return written, s.leave(err)
 		}
-		if sent {
-			written += n
+		if !sent {
+			continue
+		}
+		if written += n; written == len(p) {
+			return written, nil
 		}
 	}
 }
@@ -53,17 +56,19 @@ func (s *stream) awaitSpace() error {
 // will be called.
 func (s *stream) hasSpace() bool {
 	limit := s.shared.limits.writeBuffer
-	if int(s.channel.BufferedAmount()) < limit {
-		s.setLowMark(false)
-		return true
+	if int(s.channel.BufferedAmount()) >= limit {
+		s.setLowMark(true)
+		// Again, lest the mark was passed before it was set.
+		if int(s.channel.BufferedAmount()) >= limit {
+			return false
+		}
 	}
-	s.setLowMark(true)
-	// Again, lest the mark was passed before it was set.
-	return int(s.channel.BufferedAmount()) < limit
+	s.setLowMark(false)
+	return true
 }
 
-// setLowMark has pion call drained when half of writeBuffer is left, or when
-// nothing is, which others in the sendQueue may wait for.
+// setLowMark has pion call drained when half of writeBuffer is left, for a Write
+// that waits, or when nothing is, for others that wait in the sendQueue.
 func (s *stream) setLowMark(half bool) {
 	if half == s.lowMark {
 		return
@@ -76,7 +81,9 @@ func (s *stream) setLowMark(half bool) {
 	s.channel.SetBufferedAmountLowThreshold(uint64(mark))
 }
 
-// drained is called by pion, which handles no packet meanwhile.
+// drained is called by pion, which handles no packet meanwhile, and does not get
+// to close the connection. So it takes no lock but mu, which is never held for
+// anything that takes a lock of the connection's in pion.
 func (s *stream) drained() {
 	s.mu.Lock()
 	s.canWrite.Broadcast()
@@ -101,6 +108,9 @@ func (s *stream) send(frame []byte) (sent bool, err error) {
 		return false, err
 	}
 	sent, err = s.shared.queue.send(s, frame)
+	s.mu.Lock()
+	s.inLine = !sent
+	s.mu.Unlock()
 	if err != nil {
 		// The channel has ended, or the connection; the pump is about to find it.
 		if ended := s.writeErr(); ended != nil {
@@ -108,9 +118,6 @@ func (s *stream) send(frame []byte) (sent bool, err error) {
 		}
 		return false, &network.StreamError{Remote: true, TransportError: err}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inLine = !sent
 	return sent, nil
 }
 
@@ -121,11 +128,12 @@ func (s *stream) beforeSend() error {
 	return s.machine.writeErr
 }
 
-// leaveLine is for a Write that fails with err.
-func (s *stream) leaveLine(err error) error {
+// leave ends a Write that fails with err, wherever it waits.
+func (s *stream) leave(err error) error {
 	s.mu.Lock()
 	inLine := s.inLine
 	s.inLine = false
+	s.setLowMark(false)
 	s.mu.Unlock()
 	if inLine {
 		s.shared.queue.leave(s)

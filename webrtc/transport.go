@@ -31,6 +31,7 @@ type Transport struct {
 	signaling *signaling.Service
 	listener  *listener
 	upgrader  *upgrader
+	resolver  resolver
 	metrics   *metrics
 	undo      undo.Stack
 
@@ -97,6 +98,7 @@ func (t *Transport) start(tn swarm) error {
 		return err
 	}
 	t.undo.AddFunc(unregister)
+	t.undo.Add(t.resolver.Close)
 	sopts := append([]signaling.Option{
 		signaling.WithCandidatePolicy(t.cfg.policy),
 		signaling.WithRegisterer(t.cfg.registerer),

@@ -70,6 +70,7 @@ type record struct {
 	changed  chan struct{} // closed and replaced when anything changes
 	next     time.Time
 	failures int // since the last success, for the back-off
+	dialling int // how many dials through a relay run
 
 	// Dials of /webrtc are counted, so that who waits for one knows its end from
 	// that of another.

@@ -7,21 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// Agent is a running js/agent.ts: one browser, or Node.
+// Agent is a running js/agent.ts, which has one browser or is Node, or a gopeer.
 type Agent struct {
 	Kind    Kind
 	Version string
 
-	proc  *process
-	stdin io.WriteCloser
+	proc   *process
+	stdin  io.WriteCloser
+	killed bool
 
 	mu      sync.Mutex
 	lastID  int
@@ -53,13 +52,18 @@ var errAgentEnded = errors.New("the agent has ended")
 // launchLimit is for a cold Firefox on a busy two-core machine, which took 9 s.
 const launchLimit = 60 * time.Second
 
-// StartAgent starts a browser with an empty profile and returns once it is up.
+// StartAgent starts a browser with an empty profile, a Node or a Go process, and
+// returns once it is up.
 func StartAgent(t testing.TB, kind Kind) *Agent {
 	t.Helper()
+	return StartAgentIn(t, nil, kind)
+}
+
+// StartAgentIn is StartAgent in a network namespace of a lab.
+func StartAgentIn(t testing.TB, place *Namespace, kind Kind) *Agent {
+	t.Helper()
 	Need(t, kind)
-	node, _ := nodeBinary() // Need has looked
-	executable, _ := kind.executable()
-	cmd := exec.Command(node, filepath.FromSlash("js/agent.ts"), string(kind), executable)
+	cmd, _ := kind.command() // Need has looked
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +72,7 @@ func StartAgent(t testing.TB, kind Kind) *Agent {
 	cmd.Stdout = output
 	a := &Agent{Kind: kind, stdin: stdin, waiting: map[int]chan answer{}}
 	// SIGTERM: an agent that is killed outright leaves its Firefox behind.
-	if a.proc, err = startProcess(string(kind)+" agent", cmd, syscall.SIGTERM); err != nil {
+	if a.proc, err = startProcess(place, string(kind)+" agent", cmd, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { a.close(t) })
@@ -171,10 +175,16 @@ func (a *Agent) send(r request, c chan answer) error {
 	return nil
 }
 
+// Kill ends the agent with its browser as a crash would, and returns when they are gone.
+func (a *Agent) Kill() {
+	a.killed = true
+	a.proc.killTree()
+}
+
 // close lets the agent end its browser, which takes Firefox a second or two.
 func (a *Agent) close(t testing.TB) {
 	_ = a.stdin.Close()
-	if err := a.proc.wait(20 * time.Second); err != nil {
+	if err := a.proc.wait(20 * time.Second); err != nil && !a.killed {
 		t.Logf("%s did not end well: %v", a.proc.name, err)
 	}
 	a.proc.kill()

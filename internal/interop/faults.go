@@ -70,14 +70,29 @@ func initMissed(s State, dial Dial) bool {
 	return false
 }
 
-// firstStreamDead: the dial succeeded, identify has had its time on the connection,
-// and a stream on the id that init had before never got an answer.
-func firstStreamDead(s State, dial Dial) bool {
-	connection, ok := s.Direct(dial.Peer)
-	if !ok || dial.EndedAt == 0 || dial.Error != "" || connection.Identified || connection.Direction != "outbound" {
-		return false
+// neverIdentified: identify has had its time on the connection that was dialled,
+// or the connection monitor has given the connection up before.
+func neverIdentified(s State, dial Dial) bool {
+	if c, ok := s.Direct(dial.Peer); ok {
+		return !c.Identified && c.Direction == "outbound" && Stamp(time.Now().UnixMilli()).Sub(c.OpenedAt) >= identifyTimeout
 	}
-	if Stamp(time.Now().UnixMilli()).Sub(connection.OpenedAt) < identifyTimeout {
+	closed := false
+	for _, e := range s.Events {
+		if e.At < dial.StartedAt || !strings.HasPrefix(e.Detail, "outbound ") || !strings.HasSuffix(e.Detail, "/webrtc/p2p/"+dial.Peer) {
+			continue
+		}
+		if e.Kind == "peer:identify" {
+			return false
+		}
+		closed = closed || e.Kind == "connection:close"
+	}
+	return closed
+}
+
+// firstStreamDead: the dial succeeded, identify has failed, and a stream on the id
+// that init had before never got an answer.
+func firstStreamDead(s State, dial Dial) bool {
+	if dial.EndedAt == 0 || dial.Error != "" || !neverIdentified(s, dial) {
 		return false
 	}
 	initID, silent := map[string]string{}, map[string]bool{}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The events of init-race are those of real runs, shortened; init-id-reused has not
-// been met in a run of this rig, its events are made up.
+// The events of init-race and those of the connection that was given up are of real
+// runs, shortened; the other ones of init-id-reused are made up.
 func TestFindFault(t *testing.T) {
 	const peer = "P"
 	failed := Dial{Peer: peer, StartedAt: 1000, EndedAt: 7000, Error: "TimeoutError: signal timed out"}
@@ -46,6 +46,14 @@ func TestFindFault(t *testing.T) {
 		{"identify dead", State{Events: passed, Connections: dialled(2000, false)}, worked, "init-id-reused"},
 		{"identify has time left", State{Events: passed, Connections: dialled(fresh, false)}, worked, ""},
 		{"identified", State{Events: passed, Connections: dialled(2000, true)}, worked, ""},
+		{"identify dead, connection given up", State{
+			Events: append(slices.Clip(passed), Event{6300, "connection:close", "outbound /…/p2p-circuit/webrtc/p2p/P"}),
+		}, worked, "init-id-reused"},
+		{"identified, connection lost", State{
+			Events: append(slices.Clip(passed),
+				Event{1190, "peer:identify", "outbound /…/p2p-circuit/webrtc/p2p/P"},
+				Event{6300, "connection:close", "outbound /…/p2p-circuit/webrtc/p2p/P"}),
+		}, worked, ""},
 		{"answered, identify failed", State{
 			Events:      append(slices.Clip(passed), Event{1160, "rtc:channel", `pc4 out "" id=1 first message`}),
 			Connections: dialled(2000, false),

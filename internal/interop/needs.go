@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Kind is a place where a js-libp2p peer runs.
+// Kind is what a peer is made of: js-libp2p in a browser or in Node, or Go.
 type Kind string
 
 // The kinds of peers.
@@ -18,6 +18,7 @@ const (
 	Chromium Kind = "chromium"
 	Firefox  Kind = "firefox"
 	Node     Kind = "node"
+	Go       Kind = "go"
 )
 
 // Need ends the test, with the reason, unless peers of these kinds can run here. In
@@ -25,10 +26,8 @@ const (
 func Need(t testing.TB, kinds ...Kind) {
 	t.Helper()
 	problems := []error{errSandbox}
-	_, err := nodeBinary()
-	problems = append(problems, err)
 	for _, kind := range kinds {
-		_, err := kind.executable()
+		_, err := kind.command()
 		problems = append(problems, err)
 	}
 	unavailable(t, errors.Join(problems...))
@@ -53,6 +52,22 @@ func nodeBinary() (string, error) {
 		return "", errors.New("the npm packages of internal/interop/js are missing: `make test` installs them (npm ci)")
 	}
 	return path, nil
+}
+
+// command starts the agent of a peer of this kind.
+func (k Kind) command() (*exec.Cmd, error) {
+	if k == Go {
+		return exec.Command(os.Getenv(goPeerEnv)), nil // Main has built it
+	}
+	node, err := nodeBinary()
+	if err != nil {
+		return nil, err
+	}
+	executable, err := k.executable()
+	if err != nil {
+		return nil, err
+	}
+	return exec.Command(node, filepath.FromSlash("js/agent.ts"), string(k), executable), nil
 }
 
 // executable returns the browser to run; empty for Node.

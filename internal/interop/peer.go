@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/tangop2p/tango/internal/interop/exercise"
 )
 
 // Config is how a peer is set up; the fields are those of Config in js/peer.ts.
@@ -15,9 +19,11 @@ type Config struct {
 	Interval  int      `json:"interval,omitempty"` // ms between announcements; 0: js-libp2p's default, 10 s
 	Subscribe []string `json:"subscribe,omitempty"`
 	Dial      *bool    `json:"dial,omitempty"` // nil: true
+	// ICEServers are URLs of STUN servers.
+	ICEServers []string `json:"iceServers,omitempty"`
 }
 
-// Peer is a js-libp2p peer in a browser profile of its own, or in Node.
+// Peer is a peer of any [Kind]. A js-libp2p one in a browser has a profile of its own.
 type Peer struct {
 	Name string // for messages
 	ID   string // empty before Start
@@ -54,6 +60,13 @@ func (p *Peer) Dial(ctx context.Context, id string, addrs []string) error {
 	return p.method(ctx, nil, "dial", id, addrs)
 }
 
+// Connect is Dial; it returns how long it took, as the peer itself measures it.
+func (p *Peer) Connect(ctx context.Context, id string, addrs []string) (time.Duration, error) {
+	var ms float64
+	err := p.method(ctx, &ms, "dial", id, addrs)
+	return time.Duration(ms * float64(time.Millisecond)), err
+}
+
 // Abort ends a connection without ceremony.
 func (p *Peer) Abort(ctx context.Context, connection string) error {
 	return p.method(ctx, nil, "abort", connection)
@@ -71,6 +84,66 @@ func (p *Peer) Ping(ctx context.Context, id string) (time.Duration, error) {
 	var ms float64
 	err := p.method(ctx, &ms, "ping", id)
 	return time.Duration(ms * float64(time.Millisecond)), err
+}
+
+// Streams opens count echo streams over the direct connection to a peer, up to
+// concurrent at once, each with size bytes of its own.
+func (p *Peer) Streams(ctx context.Context, id string, count, concurrent, size int) (exercise.Outcome, error) {
+	var got exercise.Outcome
+	err := p.method(ctx, &got, "streams", id, count, concurrent, size)
+	return got, err
+}
+
+// seed is any number but 0, see [exercise.Random].
+const seed = 20
+
+// Upload sends bytes to a peer, whose digest of them has to be the same.
+func (p *Peer) Upload(ctx context.Context, id string, size int) (exercise.Transfer, error) {
+	var got exercise.Transfer
+	err := p.method(ctx, &got, "upload", id, size, seed)
+	return got, err
+}
+
+// Download has a peer send bytes, whose digest has to be the expected one.
+func (p *Peer) Download(ctx context.Context, id string, size int) (exercise.Transfer, error) {
+	var got exercise.Transfer
+	err := p.method(ctx, &got, "download", id, size, seed)
+	return got, err
+}
+
+// HalfClose has a peer end its direction first, and then sends bytes to it.
+func (p *Peer) HalfClose(ctx context.Context, id string, size int) (exercise.HalfClosed, error) {
+	var got exercise.HalfClosed
+	err := p.method(ctx, &got, "halfClose", id, size, seed)
+	return got, err
+}
+
+// ResetSeen has a peer reset a stream and returns how it ends here.
+func (p *Peer) ResetSeen(ctx context.Context, id string) (string, error) {
+	var end string
+	err := p.method(ctx, &end, "resetSeen", id)
+	return end, err
+}
+
+// Received returns the streams of a test protocol that others have opened and that have ended.
+func (p *Peer) Received(ctx context.Context, id protocol.ID) ([]exercise.Received, error) {
+	var got []exercise.Received
+	err := p.method(ctx, &got, "received", id)
+	return got, err
+}
+
+// Kill ends the peer's process, and its browser, as a crash would.
+func (p *Peer) Kill() { p.tab.agent.Kill() }
+
+// AwaitDirect waits for a direct connection to a peer and returns it.
+func (p *Peer) AwaitDirect(t testing.TB, limit time.Duration, id string) Connection {
+	t.Helper()
+	s := p.Await(t, limit, "has a direct connection", func(s State) bool {
+		_, ok := s.Direct(id)
+		return ok
+	})
+	c, _ := s.Direct(id)
+	return c
 }
 
 // Close closes the peer's page, as a user does: nothing is said to anybody.

@@ -3,7 +3,11 @@ package interop
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,10 +22,10 @@ type process struct {
 	err  error // what Wait returned; read it after done
 }
 
-// startProcess starts cmd; what it writes to stderr, and to stdout unless that is
+// startProcess starts cmd, in another network namespace unless place is nil; what it writes to stderr, and to stdout unless that is
 // taken, is kept for a failing test to print. The child gets the signal orphaned if
 // this process dies without ending it.
-func startProcess(name string, cmd *exec.Cmd, orphaned syscall.Signal) (*process, error) {
+func startProcess(place *Namespace, name string, cmd *exec.Cmd, orphaned syscall.Signal) (*process, error) {
 	p := &process{name: name, cmd: cmd, log: &tail{}, done: make(chan struct{})}
 	cmd.Stderr = p.log
 	if cmd.Stdout == nil {
@@ -30,7 +34,7 @@ func startProcess(name string, cmd *exec.Cmd, orphaned syscall.Signal) (*process
 	// A grandchild that keeps stderr open must not keep Wait from returning.
 	cmd.WaitDelay = 2 * time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: orphaned}
-	if err := cmd.Start(); err != nil {
+	if err := place.Do(cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
@@ -61,6 +65,35 @@ func (p *process) kill() {
 	}
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.done
+}
+
+// killTree is kill with all descendants, also those in groups of their own as
+// browsers are. Stopped first, none can start another meanwhile.
+func (p *process) killTree() {
+	family := []int{p.cmd.Process.Pid}
+	for i := 0; i < len(family); i++ {
+		_ = syscall.Kill(family[i], syscall.SIGSTOP)
+		family = append(family, childrenOf(family[i])...)
+	}
+	for _, pid := range family {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	<-p.done
+}
+
+// childrenOf reads what /proc says of each thread (proc_pid_task_tid_children(5)).
+func childrenOf(pid int) []int {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	var children []int
+	for _, list := range lists {
+		text, _ := os.ReadFile(list) // of a thread that has just ended
+		for field := range strings.FieldsSeq(string(text)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				children = append(children, child)
+			}
+		}
+	}
+	return children
 }
 
 // terminate asks the process to end; one that does not within the limit is killed.

@@ -18,9 +18,10 @@ import (
 // Relay is a running relay binary, a child process.
 type Relay struct {
 	ID    string
-	URL   string   // http://127.0.0.1:PORT
+	URL   string   // http://ADDRESS:PORT
 	Addrs []string // WebSocket multiaddrs with /p2p/ID
 	trace string
+	place *Namespace
 	proc  *process
 }
 
@@ -47,33 +48,39 @@ func build(module, name, dir string) (string, error) {
 // -identity and -trace, and waits until it says that it is alive.
 func StartRelay(t testing.TB, args ...string) *Relay {
 	t.Helper()
-	return startRelay(t, os.Getenv(relayEnv), args...)
+	unavailable(t, errSandbox)
+	return startRelay(t, nil, freeAddress(t), os.Getenv(relayEnv), args...)
+}
+
+// StartRelayIn is StartRelay in a network namespace of a lab, on the IPv4 address and port.
+func StartRelayIn(t testing.TB, place *Namespace, address string, args ...string) *Relay {
+	t.Helper()
+	return startRelay(t, place, address, os.Getenv(relayEnv), args...)
 }
 
 // StartStockRelay starts the relay of ./stockrelay, made of go-libp2p alone.
 func StartStockRelay(t testing.TB, args ...string) *Relay {
 	t.Helper()
+	unavailable(t, errSandbox)
 	binary, err := build(".", "stockrelay", t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startRelay(t, binary, args...)
+	return startRelay(t, nil, freeAddress(t), binary, args...)
 }
 
-func startRelay(t testing.TB, binary string, args ...string) *Relay {
+func startRelay(t testing.TB, place *Namespace, address, binary string, args ...string) *Relay {
 	t.Helper()
-	unavailable(t, errSandbox)
-	address := freeAddress(t)
-	_, port, _ := net.SplitHostPort(address)
+	ip, port, _ := net.SplitHostPort(address)
 	dir := t.TempDir()
-	r := &Relay{URL: "http://" + address, trace: filepath.Join(dir, "trace.json")}
+	r := &Relay{URL: "http://" + address, trace: filepath.Join(dir, "trace.json"), place: place}
 	args = append([]string{
-		"-listen", "/ip4/127.0.0.1/tcp/" + port + "/ws",
+		"-listen", "/ip4/" + ip + "/tcp/" + port + "/ws",
 		"-identity", filepath.Join(dir, "identity.key"),
 		"-trace", r.trace,
 	}, args...)
 	var err error
-	r.proc, err = startProcess("relay", exec.Command(binary, args...), syscall.SIGKILL)
+	r.proc, err = startProcess(place, "relay", exec.Command(binary, args...), syscall.SIGKILL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,14 +108,14 @@ func freeAddress(t testing.TB) string {
 }
 
 func (r *Relay) describe(ctx context.Context) (bool, error) {
-	if err := getJSON(ctx, r.URL+"/livez", nil); err != nil {
+	if err := r.getJSON(ctx, "/livez", nil); err != nil {
 		return false, err
 	}
 	var info struct {
 		ID    string   `json:"id"`
 		Addrs []string `json:"addrs"`
 	}
-	if err := getJSON(ctx, r.URL+"/relay.json", &info); err != nil {
+	if err := r.getJSON(ctx, "/relay.json", &info); err != nil {
 		return false, err
 	}
 	r.ID = info.ID
@@ -127,19 +134,19 @@ func (r *Relay) describe(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-func getJSON(ctx context.Context, url string, into any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func (r *Relay) getJSON(ctx context.Context, path string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+path, nil)
 	if err != nil {
 		return err
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: r.place.Dial}}
 	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, response.Status)
+		return fmt.Errorf("%s answers %s", path, response.Status)
 	}
 	if into == nil {
 		return nil

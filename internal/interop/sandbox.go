@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,7 +23,8 @@ import (
 const (
 	insideEnv  = "TANGO_INTEROP_NETNS" // set to 1 inside the namespace
 	scratchEnv = "TANGO_INTEROP_SCRATCH"
-	relayEnv   = "TANGO_INTEROP_RELAY" // a relay binary to test instead of examples/relay
+	relayEnv   = "TANGO_INTEROP_RELAY"  // a relay binary to test instead of examples/relay
+	goPeerEnv  = "TANGO_INTEROP_GOPEER" // the Go peer's binary, set inside
 )
 
 // errSandbox says why there is no network namespace; nil if there is one.
@@ -75,18 +77,22 @@ func runOutside() (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	goPeer, err := build(".", "gopeer", scratch)
+	if err != nil {
+		return 0, err
+	}
 	if err := buildDemo(); err != nil {
 		fmt.Fprintln(os.Stderr, err) // the tests of the page say that it is missing
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// TMPDIR: a browser that is killed leaves its profile behind; it goes with scratch.
-	cmd.Env = append(os.Environ(), insideEnv+"=1", scratchEnv+"="+scratch, relayEnv+"="+binary, "TMPDIR="+scratch)
-	cmd.SysProcAttr = newNamespace()
-	return runAndSweep(cmd)
+	cmd.Env = append(os.Environ(), insideEnv+"=1", scratchEnv+"="+scratch, relayEnv+"="+binary, goPeerEnv+"="+goPeer, "TMPDIR="+scratch)
+	cmd.SysProcAttr = inNewNamespace()
+	return runAndSweep(cmd, scratch)
 }
 
-func newNamespace() *syscall.SysProcAttr {
+func inNewNamespace() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() != 0 {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
@@ -96,7 +102,7 @@ func newNamespace() *syscall.SysProcAttr {
 	return attr
 }
 
-func runAndSweep(cmd *exec.Cmd) (int, error) {
+func runAndSweep(cmd *exec.Cmd, scratch string) (int, error) {
 	// Pdeathsig fires when the thread that forked ends, not the process (golang/go#27505).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -117,7 +123,7 @@ func runAndSweep(cmd *exec.Cmd) (int, error) {
 	err = cmd.Wait()
 	signal.Stop(signals)
 	close(signals)
-	if leftover := sweep(namespace); leftover > 0 {
+	if leftover := sweep(append(labNamespaces(scratch), namespace)); leftover > 0 {
 		fmt.Fprintf(os.Stderr, "interop: killed %d processes that the tests left behind\n", leftover)
 	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
@@ -126,15 +132,15 @@ func runAndSweep(cmd *exec.Cmd) (int, error) {
 	return 0, err
 }
 
-// sweep kills whatever still runs in a namespace that this process made: after a
+// sweep kills whatever still runs in namespaces that this run made: after a
 // panic or a time-out of the tests nobody else would end the browsers.
-func sweep(namespace string) int {
-	if own, err := os.Readlink("/proc/self/ns/net"); err != nil || own == namespace {
+func sweep(namespaces []string) int {
+	if own, err := os.Readlink("/proc/self/ns/net"); err != nil || slices.Contains(namespaces, own) {
 		return 0
 	}
 	killed := 0
 	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); {
-		inside := processesIn(namespace)
+		inside := processesIn(namespaces)
 		if len(inside) == 0 {
 			break
 		}
@@ -148,12 +154,12 @@ func sweep(namespace string) int {
 	return killed
 }
 
-func processesIn(namespace string) []int {
+func processesIn(namespaces []string) []int {
 	links, _ := filepath.Glob("/proc/[0-9]*/ns/net")
 	var pids []int
 	for _, link := range links {
 		target, err := os.Readlink(link) // fails for zombies, which need no kill
-		if err != nil || target != namespace {
+		if err != nil || !slices.Contains(namespaces, target) {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(link)))); err == nil {

@@ -98,6 +98,16 @@ func (s State) Has(id string) bool {
 	})
 }
 
+// WebRTC returns the peer's own addresses at which it is dialled through a relay.
+func (s State) WebRTC() []string {
+	return slices.DeleteFunc(slices.Clone(s.Addresses), func(a string) bool { return !strings.Contains(a, "/p2p-circuit/webrtc") })
+}
+
+// To returns the connections to a peer.
+func (s State) To(id string) []Connection {
+	return slices.DeleteFunc(slices.Clone(s.Connections), func(c Connection) bool { return c.Peer != id })
+}
+
 // Direct returns the direct connection to a peer. Both sides may dial at the same
 // time, and then there are two: the identified one counts, if any.
 func (s State) Direct(id string) (Connection, bool) {

@@ -14,6 +14,7 @@ import { multiaddr, type Multiaddr } from '@multiformats/multiaddr'
 import { Circuit, WebRTC } from '@multiformats/multiaddr-matcher'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { describe, now, record, recorded, type LogEvent } from './events.ts'
+import * as exercise from './exercise.ts'
 
 export interface Config {
   /** Multiaddrs of the relays to reserve at, with their /p2p part. */
@@ -26,6 +27,8 @@ export interface Config {
   subscribe?: string[]
   /** Dial what is discovered. Left out: true. */
   dial?: boolean
+  /** URLs of STUN servers. Left out: none; js-libp2p's own list asks four public ones, and the tests have no way out. */
+  iceServers?: string[]
 }
 
 export interface ConnectionState {
@@ -119,8 +122,7 @@ function create (config: Config): Promise<Libp2p<Services>> {
     addresses: { listen: ['/webrtc', ...config.relays.map((relay) => `${relay}/p2p-circuit`)] },
     transports: [
       webSockets(),
-      // The default list asks four public STUN servers; the tests have no way out.
-      webRTC({ rtcConfiguration: { iceServers: [] } }),
+      webRTC({ rtcConfiguration: { iceServers: (config.iceServers ?? []).map((urls) => ({ urls })) } }),
       circuitRelayTransport()
     ],
     connectionEncrypters: [noise()],
@@ -131,7 +133,8 @@ function create (config: Config): Promise<Libp2p<Services>> {
     services: {
       identify: identify(),
       identifyPush: identifyPush(),
-      ping: ping(),
+      // One more than js-libp2p's own 1, which its connection monitor may just be using.
+      ping: ping({ maxOutboundStreams: 2 }),
       pubsub: gossipsub()
     }
   })
@@ -145,6 +148,7 @@ export class Peer {
   readonly #identified = new Set<string>()
   readonly #dialling = new Set<string>()
   #dialDiscovered = true
+  #received: exercise.Received[] = []
   #node: Libp2p<Services> | undefined
 
   /** Resolves once the relays have granted their reservations. */
@@ -155,6 +159,7 @@ export class Peer {
     this.#watchConnections(node)
     this.#watchMessages(node)
     node.addEventListener('peer:discovery', (event) => { this.#onDiscovery(node, event.detail) })
+    this.#received = await exercise.serve(node)
     await node.start()
     this.#noteReservation(node)
     for (const topic of config.subscribe ?? []) {
@@ -183,9 +188,9 @@ export class Peer {
     }
   }
 
-  /** Dials the addresses, WebRTC ones normally; the outcome is also in state().dials. */
-  async dial (peer: string, addresses: string[]): Promise<void> {
-    await this.#dial(this.#started(), peer, addresses.map((address) => multiaddr(address)))
+  /** Dials the addresses, WebRTC ones normally, and returns how many milliseconds it took; the outcome is also in state().dials. */
+  async dial (peer: string, addresses: string[]): Promise<number> {
+    return await this.#dial(this.#started(), peer, addresses.map((address) => multiaddr(address)))
   }
 
   /** Ends a connection without waiting for its streams. */
@@ -206,16 +211,46 @@ export class Peer {
 
   /** The round trip time in milliseconds. */
   async ping (peer: string): Promise<number> {
-    const node = this.#started()
-    const connection = node.getConnections().find((candidate) => candidate.remotePeer.toString() === peer && isDirect(candidate))
-    if (connection == null) {
-      throw new Error(`no direct connection to ${peer}`)
-    }
-    return await node.services.ping.ping(connection.remotePeer)
+    return await this.#started().services.ping.ping(this.#direct(peer).remotePeer)
+  }
+
+  /** Runs count echo streams over the direct connection, up to concurrent at once. */
+  async streams (peer: string, count: number, concurrent: number, size: number): Promise<exercise.Outcome> {
+    return await exercise.streams(this.#direct(peer), count, concurrent, size)
+  }
+
+  async upload (peer: string, bytes: number, seed: number): Promise<exercise.Transfer> {
+    return await exercise.upload(this.#direct(peer), bytes, seed)
+  }
+
+  async download (peer: string, bytes: number, seed: number): Promise<exercise.Transfer> {
+    return await exercise.download(this.#direct(peer), bytes, seed)
+  }
+
+  async halfClose (peer: string, bytes: number, seed: number): Promise<exercise.HalfClosed> {
+    return await exercise.halfClose(this.#direct(peer), bytes, seed)
+  }
+
+  async resetSeen (peer: string): Promise<exercise.Ending> {
+    return await exercise.resetSeen(this.#direct(peer))
+  }
+
+  /** The streams of a test protocol that others have opened and that have ended; not in state(), for they are many. */
+  received (protocol: string): exercise.Received[] {
+    return this.#received.filter((stream) => stream.protocol === protocol)
   }
 
   async stop (): Promise<void> {
     await this.#node?.stop()
+  }
+
+  #direct (peer: string): Connection {
+    const all = this.#started().getConnections().filter((candidate) => candidate.remotePeer.toString() === peer && isDirect(candidate))
+    const connection = all.find(({ id }) => this.#identified.has(id)) ?? all[0]
+    if (connection == null) {
+      throw new Error(`no direct connection to ${peer}`)
+    }
+    return connection
   }
 
   #started (): Libp2p<Services> {
@@ -297,7 +332,7 @@ export class Peer {
     this.#dial(node, peer, dialable).catch(() => { /* recorded in #dials */ })
   }
 
-  async #dial (node: Libp2p<Services>, peer: string, addresses: Multiaddr[]): Promise<void> {
+  async #dial (node: Libp2p<Services>, peer: string, addresses: Multiaddr[]): Promise<number> {
     const dial: Dial = { peer, startedAt: now(), endedAt: 0, error: '' }
     this.#dials.push(dial)
     this.#dialling.add(peer)
@@ -305,6 +340,7 @@ export class Peer {
     record('dial', `${peer} ${addresses.map(String).join(' ')}`)
     try {
       await node.dial(addresses)
+      return now() - dial.startedAt
     } catch (error) {
       dial.error = describe(error)
       throw error
