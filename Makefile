@@ -1,4 +1,4 @@
-.PHONY: help demo test page bench-direct clean
+.PHONY: help demo test page bench-direct bench-webrtc clean
 
 help: ## lists what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -14,6 +14,9 @@ page: ## builds the demo page into examples/browser/dist
 
 bench-direct: ## measures page load to direct connection, beside a relay without tango
 	@scripts/bench-direct.sh
+
+bench-webrtc: ## measures the /webrtc transport, beside stock js, pion and webrtc-direct
+	@scripts/bench-webrtc.sh
 
 clean: ## removes what was built and installed here
 	rm -rf bin .demo examples/browser/dist examples/browser/node_modules internal/interop/js/node_modules

@@ -176,7 +176,8 @@ func WithRelays(addrs ...string) Option {
 		for _, a := range addrs {
 			info, err := peer.AddrInfoFromString(a)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("WithRelays(%q): %w; write it as in /dns4/relay.example.org/tcp/443/tls/ws/p2p/ and the ID", a, err))
+				err = fmt.Errorf("WithRelays(%q): %w; write it as in /dns4/relay.example.org/tcp/443/tls/ws/p2p/ and the ID", a, err)
+				errs = append(errs, err)
 				continue
 			}
 			infos = append(infos, *info)

@@ -64,7 +64,7 @@ func newConn(pc *pion.PeerConnection, ch *channels, p connParams) *conn {
 		connParams: p,
 		pc:         pc,
 		channels:   ch,
-		ids:        newIDs(ch.offerer),
+		ids:        newIDs(ch.offerer, p.limits.ids),
 		opening:    make(chan struct{}, p.limits.opening),
 		accepted:   make(chan *stream, p.limits.accept),
 		ended:      make(chan struct{}),

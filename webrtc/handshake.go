@@ -66,6 +66,7 @@ func (t *Transport) offer(ctx context.Context, via network.Conn, tr *trace) (_ *
 		return nil, fmt.Errorf("set the remote's answer: %w", err)
 	}
 	release()
+	pc.tango = marked(answer)
 	if err = t.stand(ctx, pc, session.Session, answer); err != nil {
 		return nil, err
 	}
@@ -85,6 +86,7 @@ func (t *Transport) answer(ctx context.Context, in *signaling.Incoming, tr *trac
 		return nil, err
 	}
 	defer discardOn(&err, pc)
+	pc.tango = marked(in.Offer())
 	if err = pc.SetRemoteDescription(pion.SessionDescription{Type: pion.SDPTypeOffer, SDP: in.Offer()}); err != nil {
 		return nil, fmt.Errorf("set the remote's offer: %w", err)
 	}
@@ -110,36 +112,7 @@ func (t *Transport) answer(ctx context.Context, in *signaling.Incoming, tr *trac
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if !marked(in.Offer()) {
-		prompt(pc)
-	}
 	return pc, nil
-}
-
-// promptID is above the ids of streams, and of the answerer's parity.
-const promptID = idLimit
-
-// prompt makes a browser's dial end sooner. js-libp2p waits until "init" is
-// closed, Firefox resets the channel only when all that was sent on it is
-// acknowledged, and pion acknowledges a single packet after 200 ms (RFC 9260 §6.2)
-// but a second one at once. Firefox sends that when a channel is opened here.
-// js-libp2p closes one with that label, whoever opens it.
-func prompt(pc *peerConn) {
-	id := uint16(promptID)
-	dc, err := pc.CreateDataChannel(initLabel, &pion.DataChannelInit{ID: &id})
-	if err != nil {
-		log.Debugw("channel not opened", "error", err)
-		return
-	}
-	ch, err := detach(dc)
-	if err != nil {
-		log.Debugw("channel not detached", "error", err)
-		return
-	}
-	pc.channels.run(func() {
-		discard(ch)
-		closeChannel(ch)
-	})
 }
 
 func discardOn(err *error, pc *peerConn) {
@@ -248,8 +221,8 @@ func nudge(ctx context.Context, pc *peerConn) {
 	case <-ctx.Done():
 		return
 	}
-	for i, wait := range [...]time.Duration{2, 3, 5, 10, 20, 40, 80} {
-		timer := time.NewTimer(wait * time.Millisecond)
+	for i, ms := range [...]int64{2, 3, 5, 10, 20, 40, 80} {
+		timer := time.NewTimer(time.Duration(ms) * time.Millisecond)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -81,7 +81,8 @@ func (a *attacker) offer(pc *pion.PeerConnection) string {
 }
 
 func otherFingerprint(sdp string) string {
-	return regexp.MustCompile(`(a=fingerprint:sha-256 )[0-9A-F:]+`).ReplaceAllString(sdp, "${1}"+strings.TrimSuffix(strings.Repeat("AB:", 32), ":"))
+	other := strings.TrimSuffix(strings.Repeat("AB:", 32), ":")
+	return regexp.MustCompile(`(a=fingerprint:sha-256 )[0-9A-F:]+`).ReplaceAllString(sdp, "${1}"+other)
 }
 
 // Each wrong offer, or wrong continuation of a right one, ends with nothing held.

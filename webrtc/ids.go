@@ -5,10 +5,15 @@ import (
 	"time"
 )
 
-// idLimit is above all ids that are used. Browsers have refused what is above
-// 1023 or 2047, or lost the page over it, and libdatachannel, which is what
-// js-libp2p has in Node.js, allows 1024.
-const idLimit = 1022
+// The ids that are used are below these limits.
+const (
+	// idLimit is for pion, which takes all there are.
+	idLimit = 1022
+	// browserIDLimit is for any other remote. Firefox 140 begins with 256 streams and
+	// asks pion for more (RFC 6525 §4.5), which does not answer; then nothing goes
+	// any more on the whole connection. Others have refused what is above 1023 or 2047.
+	browserIDLimit = 256
+)
 
 // initID is the id of the channel "init".
 const initID = 1
@@ -34,13 +39,13 @@ type freeID struct {
 	after time.Time
 }
 
-func newIDs(odd bool) ids {
+func newIDs(odd bool, limit int) ids {
 	first := 0
 	if odd {
 		first = initID + 2
 	}
-	i := ids{free: make(chan freeID, idLimit/2)}
-	for id := first; id < idLimit; id += 2 {
+	i := ids{free: make(chan freeID, limit/2)}
+	for id := first; id < limit; id += 2 {
 		i.free <- freeID{id: uint16(id)}
 	}
 	return i

@@ -230,8 +230,8 @@ func TestMetrics(t *testing.T) {
 	for _, f := range families {
 		got[f.GetName()] = true
 	}
-	for _, want := range []string{"webrtc_connections", "webrtc_attempts_total", "webrtc_attempt_seconds", "webrtcsignaling_sessions_total"} {
-		if !got["libp2p_"+want] {
+	for _, want := range []string{"_connections", "_attempts_total", "_attempt_seconds", "signaling_sessions_total"} {
+		if !got["libp2p_webrtc"+want] {
 			t.Errorf("%s is missing in %v", want, got)
 		}
 	}

@@ -27,6 +27,7 @@ type peerConn struct {
 	channels *channels
 	trace    *trace
 	offerer  bool
+	tango    bool // the remote has a marker in its description
 	given    chan signaling.Candidate // has the first one that ICE was given
 
 	up   chan struct{} // closed when ICE and DTLS stand

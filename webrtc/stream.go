@@ -45,6 +45,8 @@ type streamLimits struct {
 	// acknowledged. pion as a remote drops what goes beyond 16 at a time, and it
 	// takes a second and more until that is sent again.
 	opening int
+	// ids is above all ids of streams that this side opens.
+	ids int
 	// rest is how long an id is not used again after the remote closed its channel
 	// first. pion repeats a lost reset after 1 s at the earliest (RFC 9260 §16).
 	rest time.Duration
@@ -59,6 +61,7 @@ func defaultStreamLimits() streamLimits {
 		connBuffer:  2 << 20,
 		linger:      10 * time.Second,
 		opening:     16,
+		ids:         idLimit,
 		rest:        1500 * time.Millisecond,
 	}
 }

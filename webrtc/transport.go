@@ -352,13 +352,17 @@ func (t *Transport) admit(pc *peerConn, via network.Conn, dir network.Direction)
 	if gater != nil && !gater.InterceptSecured(dir, p, addrs) {
 		return nil, fmt.Errorf("%w: %v at %v", ErrGated, p, remote)
 	}
+	limits := defaultStreamLimits()
+	if !pc.tango {
+		limits.ids = browserIDLimit
+	}
 	dial := 0
 	if dir == network.DirOutbound {
 		dial = t.upgrader.dials(p) + 1
 	}
 	return t.adopt(pc, dial, connParams{
 		transport: native{t}, localPeer: t.host.ID(), remotePeer: p, remoteKey: via.RemotePublicKey(),
-		local: local, remote: remote, scope: scope, limits: defaultStreamLimits(), closePC: pc.Close,
+		local: local, remote: remote, scope: scope, limits: limits, closePC: pc.Close,
 	})
 }
 

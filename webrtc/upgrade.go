@@ -375,7 +375,7 @@ func (t *Transport) Connect(ctx context.Context, p peer.ID, addrs ...ma.Multiadd
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(t.ctx, func() { cancel(ErrClosed) })()
+	defer context.AfterFunc(t.ctx, func() { cancel(ErrClosed) })() //nolint:contextcheck // Close ends the call too
 	if path.Kind == PathNone {
 		if stage, err := t.upgrader.approach(ctx, p); err != nil {
 			return pathTo(t.host, p), t.failed(p, stage, err)

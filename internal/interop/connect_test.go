@@ -90,3 +90,35 @@ func part(b *testing.B, from, to *Peer) {
 		return left == 0, nil
 	})
 }
+
+// transfers is how often BenchmarkTransfer sends transferSize over one stream.
+const transfers = 5
+
+// BenchmarkTransfer measures 64 MiB over one stream from the dialler, beside
+// two Chromiums with stock js-libp2p.
+func BenchmarkTransfer(b *testing.B) {
+	for _, kinds := range pairsOr([][2]Kind{{Chromium, Chromium}, {Go, Chromium}, {Go, Go}}) {
+		b.Run(string(kinds[0])+"-"+string(kinds[1]), func(b *testing.B) {
+			Need(b, kinds[:]...)
+			relay := StartRelay(b)
+			from, to := openBenchPeer(b, kinds[0], relay), openBenchPeer(b, kinds[1], relay)
+			ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
+			defer cancel()
+			if _, err := from.Connect(ctx, to.ID, webrtcAddrs(b, to)); err != nil {
+				b.Fatal(err)
+			}
+			var all []float64
+			for range transfers {
+				t, err := from.Upload(ctx, to.ID, transferSize)
+				if err != nil {
+					b.Fatal(err)
+				}
+				all = append(all, t.MBps())
+			}
+			fmt.Printf("%s to %s, MB/s: %.1f\n", kinds[0], kinds[1], all)
+			slices.Sort(all)
+			b.ReportMetric(all[len(all)/2], "MB/s-median")
+			b.ReportMetric(0, "ns/op") // hides a number that means nothing here
+		})
+	}
+}
