@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -27,7 +28,7 @@ type peerConn struct {
 	channels *channels
 	trace    *trace
 	offerer  bool
-	tango    bool // the remote has a marker in its description
+	tango    bool                     // the remote has a marker in its description
 	given    chan signaling.Candidate // has the first one that ICE was given
 
 	up   chan struct{} // closed when ICE and DTLS stand
@@ -90,7 +91,7 @@ func (t *Transport) settings(via network.Conn) pion.SettingEngine {
 	// with a password; it would cost a round trip.
 	e.SetDTLSInsecureSkipHelloVerify(true)
 	e.SetSCTPMaxReceiveBufferSize(t.cfg.limits.ReceiveBuffer)
-	e.SetIncludeLoopbackCandidate(onLoopback(via))
+	e.SetIncludeLoopbackCandidate(onLoopback(via) && !onNetwork())
 	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled) // see resolver
 	e.SetRemoteIPFilter(func(ip net.IP) bool {
 		addr, ok := netip.AddrFromSlice(ip)
@@ -100,6 +101,17 @@ func (t *Transport) settings(via network.Conn) pion.SettingEngine {
 		_ = e.SetEphemeralUDPPortRange(t.cfg.ports[0], t.cfg.ports[1]) // the option has checked it
 	}
 	return e
+}
+
+// onNetwork says whether this machine has an address besides loopback, by which
+// peers on it reach each other too. Firefox answers checks from loopback, but does
+// not use such a pair.
+func onNetwork() bool {
+	addrs, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		ip, ok := a.(*net.IPNet)
+		return ok && ip.IP.IsGlobalUnicast()
+	})
 }
 
 // onLoopback says whether a connection leads to this machine itself: peers that
@@ -138,7 +150,13 @@ func (p *peerConn) watch() {
 	})
 	p.SCTP().OnDataChannelOpened(func(*pion.DataChannel) { sctpOnce() })
 	// A browser page that closes says so here and in DTLS; its ICE would fall silent only.
-	p.SCTP().OnClose(func(error) { p.fell(ErrRemoteClosed) })
+	p.SCTP().OnClose(func(err error) {
+		if err != nil {
+			p.fell(fmt.Errorf("%w: %w", ErrRemoteClosed, err))
+			return
+		}
+		p.fell(ErrRemoteClosed)
+	})
 }
 
 // failure says why the state is failed.

@@ -13,6 +13,7 @@ type passage struct {
 	nats   [2]NAT
 	stun   bool
 	direct bool
+	hint   string // in what a Go dialler says if it is not direct
 }
 
 func (p passage) name() string {
@@ -25,12 +26,12 @@ func (p passage) name() string {
 
 // passages are what ICE's theory says of each pair of NATs (RFC 8445, RFC 4787 §4).
 var passages = []passage{
-	{[2]NAT{Cone, Cone}, true, true},
-	{[2]NAT{Cone, Cone}, false, false},
-	{[2]NAT{NoNAT, Cone}, true, true},
-	{[2]NAT{FullCone, Symmetric}, true, true},
-	{[2]NAT{Symmetric, Symmetric}, true, false},
-	{[2]NAT{BlockUDP, Cone}, true, false},
+	{[2]NAT{Cone, Cone}, true, true, ""},
+	{[2]NAT{Cone, Cone}, false, false, "no ICE server is configured"},
+	{[2]NAT{NoNAT, Cone}, true, true, ""},
+	{[2]NAT{FullCone, Symmetric}, true, true, ""},
+	{[2]NAT{Symmetric, Symmetric}, true, false, "a TURN server"},
+	{[2]NAT{BlockUDP, Cone}, true, false, "is UDP blocked?"},
 }
 
 // TestNAT: peers behind NATs become direct where theory lets them, with the help
@@ -78,8 +79,11 @@ func testNAT(t *testing.T, kinds [2]Kind, way passage) {
 			t.Fatal("connected, which theory rules out: is the NAT what it should be?")
 		}
 		s, stateErr := peers[0].State(ctx)
-		t.Logf("no direct connection after %v: %v; left are %+v, %v",
-			time.Since(started).Round(time.Millisecond), err, s.To(peers[1].ID), stateErr)
+		left := s.To(peers[1].ID)
+		t.Logf("no direct connection after %v: %v; left are %+v, %v", time.Since(started).Round(time.Millisecond), err, left, stateErr)
+		if kinds[0] == Go && (!strings.Contains(err.Error(), way.hint) || len(left) != 1 || !left[0].Limited) {
+			t.Errorf("want the relayed connection as it was, and %q in what is said", way.hint)
+		}
 		return
 	}
 	if err != nil {
