@@ -51,7 +51,7 @@ wasm() { GOOS=js GOARCH=wasm go build ./identity ./signaling ./discovery ./reser
 
 # browsers: without a package argument, with which go test shows the count of
 # js-libp2p's faults also when all is well
-browsers() { (cd internal/interop && go test $race -shuffle=on); }
+browsers() { (cd internal/interop && go test $race -shuffle=on -timeout 25m); }
 
 # fuzz: every fuzz target of the library for a short while
 fuzz() {
