@@ -86,7 +86,7 @@ func run(ctx context.Context, args []string, out, help io.Writer) error {
 	if len(s.relays) > 0 {
 		opts = append(opts, tango.WithRelays(s.relays...))
 	}
-	node, err := tango.New(opts...)
+	node, err := tango.New(opts...) //nolint:contextcheck // the node has a life of its own, which Close ends
 	if err != nil {
 		return err
 	}
