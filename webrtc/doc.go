@@ -36,7 +36,8 @@
 // connections result, and both stay. A failed attempt is repeated after 5 s, then
 // after twice as long each time up to 5 min, and at once when the host's addresses
 // change or Connect is called. When a direct path falls silent, the peers
-// go through the relay again and begin anew; one that is closed stays closed.
+// go through the relay again and begin anew; one that is closed stays closed,
+// unless the relayed connection outlasts it by 1 s.
 //
 // # Lifecycle
 //

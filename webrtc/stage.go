@@ -238,8 +238,6 @@ var (
 	ErrGlare = errors.New("webrtc: the remote's attempt was first")
 	// ErrGated says that the connection gater does not want the peer or its address.
 	ErrGated = errors.New("webrtc: refused by the connection gater")
-	// ErrUnsupported says that the peer speaks neither /webrtc nor another way to go direct.
-	ErrUnsupported = errors.New("webrtc: the peer cannot go direct")
 )
 
 // timedOut names the stage's own reason where a context ended.
