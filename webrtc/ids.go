@@ -9,9 +9,8 @@ import (
 const (
 	// idLimit is for pion, which takes all there are.
 	idLimit = 1022
-	// browserIDLimit is for any other remote. Firefox 140 begins with 256 streams and
-	// asks pion for more (RFC 6525 §4.5), which does not answer; then nothing goes
-	// any more on the whole connection. Others have refused what is above 1023 or 2047.
+	// browserIDLimit is for any other remote. With Firefox 140 all went well until about
+	// the 126th stream, the last below 256, and nothing after it. Others have refused what is above 1023 or 2047.
 	browserIDLimit = 256
 )
 

@@ -73,7 +73,7 @@ func DefaultLimits() Limits {
 		Timeout:         15 * time.Second, // as long as the swarm gives a dial
 		DisconnectAfter: 5 * time.Second,
 		LostAfter:       15 * time.Second,
-		ReceiveBuffer:   2 << 20, // 128 messages of 16 KiB that a browser interleaves (RFC 8260)
+		ReceiveBuffer:   2 << 20, // 128 full frames
 	}
 }
 
