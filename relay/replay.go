@@ -53,6 +53,7 @@ type announcer struct {
 	peer  peer.ID
 }
 
+// announcement is a peer's last one, or with no message ID its departure.
 type announcement struct {
 	messageID string
 	at        time.Time
@@ -65,8 +66,9 @@ type arrival struct {
 	done   bool
 }
 
-// raceMargin is how long an announcement may be remembered before the router
-// has it in its cache.
+// raceMargin is how far apart may come what belongs together: an announcement is
+// remembered before the router has it in its cache, and two messages of a peer
+// are validated side by side, its departure perhaps before its last announcement.
 const raceMargin = time.Second
 
 func newReplay(topics []string) *replay {
@@ -77,17 +79,20 @@ func newReplay(topics []string) *replay {
 	}
 }
 
-// remember notes a peer's last announcement; a peer that leaves is forgotten.
+// remember notes a peer's last announcement, or that it has left.
 func (r *replay) remember(topic string, from peer.ID, messageID string, rec *discovery.Record) {
 	k := announcer{topic, from}
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if rec.Leaving || len(rec.Addrs) == 0 {
-		delete(r.last, k)
+	last, known := r.last[k]
+	switch {
+	case rec.Leaving || len(rec.Addrs) == 0:
+		messageID = ""
+	case known && last.messageID == "" && now.Sub(last.at) < raceMargin:
 		return
 	}
-	if _, known := r.last[k]; !known {
+	if !known {
 		r.makeRoom(now)
 	}
 	r.last[k] = announcement{messageID, now}
@@ -150,7 +155,7 @@ func (r *replay) lastOfOthers(topic string, newcomer peer.ID, since time.Time) [
 	}
 	var ids []string
 	for k, a := range r.last {
-		if k.topic != topic || k.peer == newcomer || a.at.Before(since) {
+		if k.topic != topic || k.peer == newcomer || a.messageID == "" || a.at.Before(since) {
 			continue
 		}
 		if ids = append(ids, a.messageID); len(ids) == maxReplay {

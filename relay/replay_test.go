@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -114,7 +115,7 @@ func TestReplayForgets(t *testing.T) {
 	if got := asked(t, r, graft()); got != nil {
 		t.Errorf("asked for %v, want none of these", got)
 	}
-	if len(r.arrivals) != 1 || len(r.last) != 1 {
+	if len(r.arrivals) != 1 || len(r.last) != 2 { // who left, and the old one
 		t.Errorf("%d peers and %d announcements kept", len(r.arrivals), len(r.last))
 	}
 }
@@ -131,4 +132,25 @@ func TestReplayIsBounded(t *testing.T) {
 	if got := asked(t, r, graft()); len(got) != maxReplay {
 		t.Errorf("asked for %d announcements, want %d", len(got), maxReplay)
 	}
+}
+
+// Two messages of one peer are validated side by side, so that it may seem to
+// announce itself once more after it has left.
+func TestReplayKeepsToDepartures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReplay([]string{testTopic})
+		r.remember(testTopic, "left", "l2", &discovery.Record{Leaving: true})
+		r.remember(testTopic, "left", "l1", here())
+		r.OnNewOutboundStream(newcomer, "")
+		if got := asked(t, r, graft()); got != nil {
+			t.Errorf("asked for %v of who has left", got)
+		}
+		time.Sleep(raceMargin)
+		r.remember(testTopic, "left", "l3", here())
+		r.OnNewOutboundStream("another", "")
+		r.OnNewOutboundStream(newcomer, "")
+		if got := asked(t, r, graft()); !slices.Equal(got, []string{"l3"}) {
+			t.Errorf("asked for %v, want the announcement of who is back", got)
+		}
+	})
 }

@@ -91,6 +91,14 @@ func (r *testRelay) serve() {
 	r.service = service
 }
 
+// addr returns the relay's address by WebSocket, or the one by TCP.
+func (r *testRelay) addr(ws bool) ma.Multiaddr {
+	return r.addrs[slices.IndexFunc(r.addrs, func(a ma.Multiaddr) bool {
+		_, err := a.ValueForProtocol(ma.P_WS)
+		return (err == nil) == ws
+	})]
+}
+
 // listen starts the host without the relay.
 func (r *testRelay) listen() {
 	r.t.Helper()
@@ -222,7 +230,7 @@ func TestBrowsersComeFirst(t *testing.T) {
 		t.Fatalf("addresses %v, want one by WebSocket and one by TCP", addrs)
 	}
 	suffix := "/p2p/" + r.host.ID().String() + "/p2p-circuit"
-	for i, a := range []ma.Multiaddr{r.addrs[1], r.addrs[0]} {
+	for i, a := range []ma.Multiaddr{r.addr(true), r.addr(false)} {
 		if want := a.String() + suffix; addrs[i].String() != want {
 			t.Errorf("address %d is %v, want %v", i, addrs[i], want)
 		}

@@ -69,7 +69,7 @@ func (s *said) reference(frame []byte) error {
 	f, payload := saidFlag{flag: noFlag}, false
 	for len(frame) > 0 {
 		field, typ, n := protowire.ConsumeTag(frame)
-		if n < 0 {
+		if n < 0 || !field.IsValid() { // a number beyond 1<<29 - 1, which ConsumeTag lets pass and proto.Unmarshal does not
 			return errFrameSyntax
 		}
 		frame = frame[n:]
@@ -165,6 +165,7 @@ func TestFrameReader(t *testing.T) {
 		{name: "value missing", messages: []string{"0108" + "020800"}, err: errFrameSyntax},
 		{name: "length missing", messages: []string{"0112" + "020800"}, err: errFrameSyntax},
 		{name: "field 0", messages: []string{"020000"}, err: errFrameSyntax},
+		{name: "field 1<<29", messages: []string{"06808080801000"}, err: errFrameSyntax},
 		{name: "group", messages: []string{"022324"}, err: errFrameSyntax},
 		{name: "two payloads", messages: []string{"06120161120162"}, err: errFrameSyntax},
 	} {
