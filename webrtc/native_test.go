@@ -45,6 +45,9 @@ func TestResourcesGoBack(t *testing.T) {
 	if n := scope(a).NumConnsOutbound - before[0].NumConnsOutbound; n != 2 {
 		t.Errorf("%d connections are accounted for, want the relayed and the direct one", n)
 	}
+	if n := scope(a).Memory - before[0].Memory; n < int64(webrtc.DefaultLimits().ReceiveBuffer) {
+		t.Errorf("%d bytes are accounted for, less than the receive buffer", n)
+	}
 	if err := a.Network().ClosePeer(b.ID()); err != nil {
 		t.Fatal(err)
 	}
@@ -159,28 +162,34 @@ func TestGaterRefuses(t *testing.T) {
 	}
 }
 
-// A resource manager that admits no more connections ends the handshake, not
-// the relayed path, and nothing stays accounted for.
+// A resource manager that admits no more ends the handshake, not the relayed
+// path, and nothing stays accounted for.
 func TestResourceManagerRefuses(t *testing.T) {
-	two := rcmgr.ResourceLimits{Conns: 2, ConnsOutbound: 2, ConnsInbound: 2}
-	limits := rcmgr.PartialLimitConfig{System: two}.Build(rcmgr.InfiniteLimits)
-	rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits), webrtc.ResourceManagerOptions(100)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := newRelay(t)
-	h, err := libp2p.New(libp2p.NoListenAddrs, libp2p.EnableRelay(), libp2p.ResourceManager(rm))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = h.Close() })
-	a, b := attach(t, h, r, quick()), newPeer(t, r, quick())
-	path, err := a.Transport.Connect(short(t), b.ID(), b.addr)
-	if !errors.Is(err, network.ErrResourceLimitExceeded) || path.Kind != webrtc.PathRelayed {
-		t.Errorf("path %v, error %v", path, err)
-	}
-	if s := scope(a); s.NumConnsOutbound != 2 {
-		t.Errorf("%+v, want the connections to the relay and through it", s)
+	for name, system := range map[string]rcmgr.ResourceLimits{
+		"connections":    {Conns: 2, ConnsOutbound: 2, ConnsInbound: 2},
+		"receive buffer": {Memory: 2 << 20}, // the relayed connections need some of it
+	} {
+		t.Run(name, func(t *testing.T) {
+			limits := rcmgr.PartialLimitConfig{System: system}.Build(rcmgr.InfiniteLimits)
+			rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits), webrtc.ResourceManagerOptions(100)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := newRelay(t)
+			h, err := libp2p.New(libp2p.NoListenAddrs, libp2p.EnableRelay(), libp2p.ResourceManager(rm))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = h.Close() })
+			a, b := attach(t, h, r, quick()), newPeer(t, r, quick())
+			path, err := a.Transport.Connect(short(t), b.ID(), b.addr)
+			if !errors.Is(err, network.ErrResourceLimitExceeded) || path.Kind != webrtc.PathRelayed {
+				t.Errorf("path %v, error %v", path, err)
+			}
+			if s := scope(a); s.NumConnsOutbound != 2 {
+				t.Errorf("%+v, want the connections to the relay and through it", s)
+			}
+		})
 	}
 }
 

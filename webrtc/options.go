@@ -63,6 +63,7 @@ type Limits struct {
 	// ReceiveBuffer is how many bytes a remote may send on a connection that
 	// nobody has taken up yet, over all streams, 64 KiB to 64 MiB. It bounds
 	// what is in flight, and with that throughput: 1 MiB at 100 ms is 10 MB/s.
+	// The resource manager is asked for all of it when a connection is made.
 	ReceiveBuffer uint32
 }
 

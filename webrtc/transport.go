@@ -349,6 +349,10 @@ func (t *Transport) admit(pc *peerConn, via network.Conn, dir network.Direction)
 	if err = scope.SetPeer(p); err != nil {
 		return nil, fmt.Errorf("resource manager: %w", err)
 	}
+	// given back with the scope
+	if err = scope.ReserveMemory(int(t.cfg.limits.ReceiveBuffer), network.ReservationPriorityHigh); err != nil {
+		return nil, fmt.Errorf("resource manager: receive buffer: %w", err)
+	}
 	if gater != nil && !gater.InterceptSecured(dir, p, addrs) {
 		return nil, fmt.Errorf("%w: %v at %v", ErrGated, p, remote)
 	}
