@@ -70,7 +70,7 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 	identity := fs.String("identity", "tango-relay.key", "`file` with the relay's private key, made on first use")
 	topic := fs.String("topic", discovery.DefaultTopic, "discovery `topics` to forward; records are verified")
 	forward := fs.String("forward", "", "other GossipSub `topics` to forward unseen")
-	preset := fs.String("preset", "signaling", "limits of a circuit: \"signaling\" (2 min, 128 KiB) or \"data\" (30 min, 64 MiB)")
+	limits := addLimitFlags(fs)
 	web := fs.String("web", "", "`directory` with a page to serve at /")
 	trace := fs.String("trace", "", "`file` to which GossipSub's trace events are written as JSON, for debugging")
 	fs.Usage = func() {
@@ -89,7 +89,7 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 	}
 	var errs [3]error
 	s.listen, errs[0] = listeners(list(*listen))
-	s.limits, errs[1] = presetLimits(*preset)
+	s.limits, errs[1] = limits.limits()
 	errs[2] = checkWeb(*web)
 	return s, errors.Join(errs[:]...)
 }
@@ -139,16 +139,6 @@ func hostPort(v string) ([]string, error) {
 		return tango.ListenersOn("/ip4/"+host, uint16(port)), nil
 	}
 	return tango.ListenersOn("/ip6/"+host, uint16(port)), nil
-}
-
-func presetLimits(name string) (relay.Limits, error) {
-	switch name {
-	case "signaling":
-		return relay.SignalingOnly(), nil
-	case "data":
-		return relay.Data(), nil
-	}
-	return relay.Limits{}, fmt.Errorf("-preset %q: use signaling or data", name)
 }
 
 func checkWeb(dir string) error {

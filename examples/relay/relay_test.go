@@ -58,6 +58,8 @@ func TestSettingsRefuse(t *testing.T) {
 		{"-listen", "1.2.3.4:70000"},
 		{"-listen", ","},
 		{"-preset", "huge"},
+		{"-max-reservations", "-5"},
+		{"-max-data", "3"},
 		{"-web", "/nowhere"},
 		{"-no-such-flag"},
 		{"word"},
