@@ -17,6 +17,20 @@
 //	...
 //	defer r.Close()
 //
+// # Policy
+//
+// A [Policy] decides on each RESERVE and on both ends of each CONNECT: who is
+// served, and on which [Terms]. There are lists ([DenyList], [OnlyList]), caps
+// ([PerIP], [PerSubnet], [PerASN], [PerPeer]), a [Rate], and [All], [Any],
+// [Chain], [When] and [On] to put them together. A refusal has a [Reason], which
+// events and metrics give; the peer gets the status that circuit v2 has for it.
+// [Relay.SetPolicy] and [List.Reload] change the rules while the relay runs.
+//
+// When all reservations are taken a newcomer gets the place of a peer in that
+// IPv4 address or IPv6 /56 that holds the most, unless its own holds as many.
+//
+// # Beside a stock relay
+//
 // What it does that a stock go-libp2p relay does not:
 //
 //   - hands out its addresses on loopback and in a LAN too, and of these the
@@ -28,14 +42,18 @@
 //   - tells a newcomer who is there within milliseconds of its joining a topic,
 //     by repeating the last announcement of each of the others, and forgets
 //     who has gone;
+//   - says why it refuses, and ends circuits when it is closed;
 //   - always limits circuits: on an unlimited one GossipSub settles, in js and
 //     in Go, and is lost with the relay.
 //
 // # Lifecycle, concurrency, errors
 //
 // [New] validates its options before it starts anything. A Relay is safe for
-// concurrent use. Close it before its host. Circuits that are open when it is
-// closed run on to their limits.
+// concurrent use. Close it before its host. [Relay.Shutdown] waits for the
+// circuits that are open, [Relay.Close] resets them. [EvtReservation] and
+// [EvtCircuit] on the host's event bus tell of everything, also of what was
+// refused and why; a subscriber that does not read loses the relay's events
+// beyond 1024, and holds up Close.
 //
 // # Limits and security
 //

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -18,13 +19,15 @@ import (
 type Limits struct {
 	// Reservations is how many peers may hold a reservation at once.
 	Reservations int
-	// ReservationsPerIP is how many of them may share one IP address: an
+	// ReservationsPerIP is how many of them may share one IPv4 address or IPv6 /56: an
 	// office behind a NAT, or everybody behind a reverse proxy.
 	ReservationsPerIP int
 	// ReservationsPerASN is how many of them may share one IPv6 autonomous system.
 	ReservationsPerASN int
 	// ReservationTTL is how long a reservation lasts unless it is renewed.
 	ReservationTTL time.Duration
+	// Circuits is how many circuits may be open at once.
+	Circuits int
 	// CircuitsPerPeer is how many circuits a peer may have open, counting both ends.
 	CircuitsPerPeer int
 	// CircuitDuration is when an open circuit is reset. It cannot be
@@ -34,6 +37,10 @@ type Limits struct {
 	// CircuitBytes is how many bytes a circuit carries in each direction
 	// before it is reset. It cannot be unlimited either.
 	CircuitBytes int64
+	// Rate is how many bytes per second the circuits of a peer carry, all together
+	// and both directions; 0 sets no limit. The first 128 KiB each way of a circuit do
+	// not count, so that signaling is never slowed down.
+	Rate int64
 	// BufferSize is the bytes of memory that each direction of a circuit copies through.
 	BufferSize int
 }
@@ -47,6 +54,7 @@ func SignalingOnly() Limits {
 		ReservationsPerIP:  64,
 		ReservationsPerASN: 256,
 		ReservationTTL:     time.Hour,
+		Circuits:           4096,
 		CircuitsPerPeer:    64,
 		CircuitDuration:    2 * time.Minute,
 		CircuitBytes:       128 << 10,
@@ -55,11 +63,13 @@ func SignalingOnly() Limits {
 }
 
 // Data is the preset for relays that also carry the data of peers whose
-// networks admit no direct connection: 64 MiB each way within 30 minutes.
+// networks admit no direct connection: 64 MiB each way within 30 minutes, at
+// 2 MiB/s for each peer.
 func Data() Limits {
 	l := SignalingOnly()
 	l.CircuitDuration = 30 * time.Minute
 	l.CircuitBytes = 64 << 20
+	l.Rate = 2 << 20
 	l.BufferSize = 16 << 10
 	return l
 }
@@ -79,6 +89,8 @@ func (l Limits) Validate() error {
 		check("Limits.ReservationsPerIP", int64(l.ReservationsPerIP), 1, many, "peers"),
 		check("Limits.ReservationsPerASN", int64(l.ReservationsPerASN), 1, many, "peers"),
 		check("Limits.ReservationTTL", second(l.ReservationTTL), 60, 7*24*3600, "seconds"),
+		check("Limits.Circuits", int64(l.Circuits), 1, many, "circuits"),
+		check("Limits.Rate", l.Rate, 0, math.MaxInt64, "bytes per second, 0 for no limit"),
 		check("Limits.CircuitsPerPeer", int64(l.CircuitsPerPeer), 1, 1<<14, "circuits"),
 		check("Limits.CircuitDuration", second(l.CircuitDuration), 1, math.MaxUint32, "seconds, never without a limit"),
 		check("Limits.CircuitBytes", l.CircuitBytes, 4<<10, math.MaxInt64-1, "bytes, never without a limit"),
@@ -86,15 +98,13 @@ func (l Limits) Validate() error {
 	)
 }
 
-func (l Limits) resources() relayv2.Resources {
-	return relayv2.Resources{
-		Limit:                 &relayv2.RelayLimit{Duration: l.CircuitDuration, Data: l.CircuitBytes},
-		ReservationTTL:        l.ReservationTTL,
-		MaxReservations:       l.Reservations,
-		MaxCircuits:           l.CircuitsPerPeer,
-		BufferSize:            l.BufferSize,
-		MaxReservationsPerIP:  l.ReservationsPerIP,
-		MaxReservationsPerASN: l.ReservationsPerASN,
+// terms fills in what a policy has left to the relay.
+func (l Limits) terms(t Terms) Terms {
+	return Terms{
+		TTL:      cmp.Or(t.TTL, l.ReservationTTL),
+		Duration: cmp.Or(t.Duration, l.CircuitDuration),
+		Data:     cmp.Or(t.Data, l.CircuitBytes),
+		Rate:     cmp.Or(t.Rate, l.Rate),
 	}
 }
 

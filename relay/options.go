@@ -21,6 +21,7 @@ type config struct {
 	pubsub        *pubsub.PubSub
 	pubsubOptions []pubsub.Option
 	registerer    prometheus.Registerer
+	policy        Policy
 }
 
 // CheckOptions says what [New] would find wrong with the options, and which
@@ -107,9 +108,17 @@ func WithPubSubOptions(opts ...pubsub.Option) Option {
 	}
 }
 
-// WithRegisterer registers the relay's metrics under go-libp2p's names,
-// libp2p_relaysvc_*. go-libp2p keeps these in global variables: two relays in
-// one process share them. The default is none.
+// WithPolicy sets who gets what of the relay, within its limits. The default is
+// to serve everybody; [Relay.SetPolicy] changes it.
+func WithPolicy(p Policy) Option {
+	return func(c *config) error {
+		c.policy = p
+		return checkPolicy(p)
+	}
+}
+
+// WithRegisterer registers the relay's metrics, under go-libp2p's names where
+// it has such, libp2p_relaysvc_*. The default is none.
 func WithRegisterer(r prometheus.Registerer) Option {
 	return func(c *config) error {
 		c.registerer = r

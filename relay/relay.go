@@ -1,23 +1,30 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
+	"time"
 
+	logging "github.com/ipfs/go-log/v2"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
-	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/tangop2p/tango/internal/undo"
 )
+
+var log = logging.Logger("tango/relay")
 
 // Relay is the third party of browsers that want to meet: it keeps their
 // reservations, opens circuits between them and forwards their announcements.
 // It is safe for concurrent use.
 type Relay struct {
 	limits    Limits
+	hop       *hop
 	hub       *hub // nil without topics
 	undo      undo.Stack
 	closeOnce sync.Once
@@ -41,24 +48,11 @@ func New(h host.Host, opts ...Option) (*Relay, error) {
 		}
 		r.undo.Add(r.hub.undo.Run)
 	}
-	circuits, err := relayv2.New(h, circuitOptions(h, cfg)...)
-	if err != nil {
+	if r.hop, err = newHop(h, cfg); err != nil {
 		return nil, fmt.Errorf("relay: start circuit v2: %w", errors.Join(err, r.undo.Run()))
 	}
-	r.undo.Add(circuits.Close)
+	r.undo.Add(r.hop.close)
 	return r, nil
-}
-
-func circuitOptions(h host.Host, cfg *config) []relayv2.Option {
-	opts := []relayv2.Option{
-		relayv2.WithResources(cfg.limits.resources()),
-		relayv2.WithReservationAddressFilter(reservationAddrs(h)),
-	}
-	if cfg.registerer != nil {
-		tracer := relayv2.NewMetricsTracer(relayv2.WithRegisterer(cfg.registerer))
-		opts = append(opts, relayv2.WithMetricsTracer(tracer))
-	}
-	return opts
 }
 
 // Limits returns what the relay gives away.
@@ -83,9 +77,48 @@ func (r *Relay) Topics() []*pubsub.Topic {
 	return slices.Clone(r.hub.topics)
 }
 
-// Close ends the relay service, and the GossipSub router if the relay made it.
-// Circuits that are open then run on to their limits unless the host is
-// closed. It is idempotent.
+// Reservations returns the reservations that are held, the oldest first.
+func (r *Relay) Reservations() []Reservation { return r.hop.table.list(time.Now()) }
+
+// Circuits returns the circuits that are open, the oldest first.
+func (r *Relay) Circuits() []Circuit { return r.hop.list() }
+
+// Evict ends a peer's reservation and its circuits, and says whether it had any.
+// Its connection stays, and nothing in circuit v2 tells it: it may reserve again
+// unless the policy is changed first, see [Relay.SetPolicy].
+func (r *Relay) Evict(p peer.ID) bool {
+	if !r.hop.enter() {
+		return false
+	}
+	defer r.hop.wg.Done()
+	return r.hop.evict(p, ReasonEvicted)
+}
+
+// SetPolicy changes who gets what of the relay; nil serves everybody. It asks the
+// policy about all who hold a reservation, and evicts those that it refuses. What
+// else it grants to them counts from their next renewal.
+func (r *Relay) SetPolicy(ctx context.Context, p Policy) error {
+	if !r.hop.enter() {
+		return ErrClosed
+	}
+	defer r.hop.wg.Done()
+	if err := r.hop.setPolicy(ctx, p); err != nil {
+		return fmt.Errorf("relay: set policy: %w", err)
+	}
+	return nil
+}
+
+// Shutdown refuses new reservations and circuits, with [ReasonDraining], waits
+// until no circuit is open or ctx ends, and closes the relay.
+func (r *Relay) Shutdown(ctx context.Context) error {
+	return errors.Join(r.hop.drain(ctx), r.Close())
+}
+
+// ErrClosed is returned once the relay was closed. It wraps [net.ErrClosed].
+var ErrClosed = fmt.Errorf("relay: %w", net.ErrClosed)
+
+// Close ends the relay service with its reservations and circuits, and the
+// GossipSub router if the relay made it. It is idempotent.
 func (r *Relay) Close() error {
 	r.closeOnce.Do(func() {
 		if err := r.undo.Run(); err != nil {

@@ -145,7 +145,7 @@ func TestReplayKeepsToDepartures(t *testing.T) {
 		if got := asked(t, r, graft()); got != nil {
 			t.Errorf("asked for %v of who has left", got)
 		}
-		time.Sleep(raceMargin)
+		<-time.After(raceMargin)
 		r.remember(testTopic, "left", "l3", here())
 		r.OnNewOutboundStream("another", "")
 		r.OnNewOutboundStream(newcomer, "")

@@ -25,6 +25,7 @@ func addLimitFlags(fs *flag.FlagSet) *limitFlags {
 	fs.IntVar(&c.CircuitsPerPeer, "max-circuits", 0, "how many `circuits` a peer may have open (default of the preset)")
 	fs.DurationVar(&c.CircuitDuration, "max-duration", 0, "after how much `time` a circuit is reset (default of the preset)")
 	fs.Int64Var(&c.CircuitBytes, "max-data", 0, "how many `bytes` a circuit carries each way (default of the preset)")
+	fs.Int64Var(&c.Rate, "max-rate", 0, "how many `bytes` per second the circuits of a peer carry (default of the preset)")
 	return f
 }
 
@@ -41,6 +42,7 @@ func (f *limitFlags) limits() (relay.Limits, error) {
 	l.CircuitsPerPeer = cmp.Or(c.CircuitsPerPeer, l.CircuitsPerPeer)
 	l.CircuitDuration = cmp.Or(c.CircuitDuration, l.CircuitDuration)
 	l.CircuitBytes = cmp.Or(c.CircuitBytes, l.CircuitBytes)
+	l.Rate = cmp.Or(c.Rate, l.Rate)
 	if err := l.Validate(); err != nil {
 		return l, fmt.Errorf("-preset %s with the flags -max-* and -reservation-ttl: %w", *f.preset, err)
 	}

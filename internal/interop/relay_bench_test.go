@@ -82,7 +82,7 @@ func BenchmarkRelay(b *testing.B) {
 // ours is examples/relay with room for the crowd.
 func ours(b *testing.B, n int) subject {
 	r := StartRelay(b, "-preset", "data", "-max-reservations", strconv.Itoa(n), "-max-reservations-per-ip", strconv.Itoa(n),
-		"-max-circuits", "256", "-max-data", strconv.Itoa(1<<40), "-trace", "")
+		"-max-circuits", "256", "-max-data", strconv.Itoa(1<<40), "-max-rate", strconv.Itoa(1<<40), "-trace", "")
 	return subject{r.Addrs[0], r.proc.cmd.Process.Pid}
 }
 
