@@ -18,8 +18,8 @@ import (
 	"github.com/libp2p/go-libp2p"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
@@ -50,11 +50,15 @@ func withoutLimits() ([]libp2p.Option, []relay.Option) {
 	if err != nil {
 		log.Fatal(err)
 	}
+	manager, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(rcmgr.InfiniteLimits))
+	if err != nil {
+		log.Fatal(err)
+	}
 	resources := relay.DefaultResources()
 	resources.MaxReservations, resources.MaxReservationsPerIP, resources.MaxReservationsPerASN = many, many, many
 	resources.MaxCircuits = many
 	resources.Limit.Data = 1 << 40
-	return []libp2p.Option{libp2p.ResourceManager(&network.NullResourceManager{}), libp2p.ConnectionManager(conns)},
+	return []libp2p.Option{libp2p.ResourceManager(manager), libp2p.ConnectionManager(conns)},
 		[]relay.Option{relay.WithResources(resources)}
 }
 
