@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/peterbourgon/ff/v3"
 
@@ -31,6 +32,9 @@ Usage:
 Each flag can be given as an environment variable instead, for example
 -listen as %s_LISTEN; the flag wins. Lists are separated by commas. Log levels
 are set with GOLOG_LOG_LEVEL (error, warn, info, debug).
+
+SIGHUP reads the files of -allow and -deny again. SIGTERM and SIGINT drain the
+relay, and a second one ends it at once.
 
 On the port of its WebSocket listeners the relay also answers plain HTTP:
 
@@ -54,6 +58,8 @@ type settings struct {
 	topics   []string
 	forward  []string
 	limits   relay.Limits
+	rules    *rules
+	drain    time.Duration
 	web      string
 	trace    string
 }
@@ -71,6 +77,10 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 	topic := fs.String("topic", discovery.DefaultTopic, "discovery `topics` to forward; records are verified")
 	forward := fs.String("forward", "", "other GossipSub `topics` to forward unseen")
 	limits := addLimitFlags(fs)
+	allow := fs.String("allow", "", "`file` with those that may hold a reservation, a peer ID, IP address or\n"+
+		"network a line; read again on SIGHUP (default everybody)")
+	deny := fs.String("deny", "", "`file` with those that are refused, as -allow")
+	drain := fs.Duration("drain", 5*time.Second, "how `long` open circuits may go on after SIGTERM, while new ones are refused")
 	web := fs.String("web", "", "`directory` with a page to serve at /")
 	trace := fs.String("trace", "", "`file` to which GossipSub's trace events are written as JSON, for debugging")
 	fs.Usage = func() {
@@ -86,11 +96,13 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 	}
 	s := &settings{
 		announce: list(*announce), identity: *identity, topics: list(*topic), forward: list(*forward), web: *web, trace: *trace,
+		drain: *drain,
 	}
-	var errs [3]error
+	var errs [4]error
 	s.listen, errs[0] = listeners(list(*listen))
 	s.limits, errs[1] = limits.limits()
 	errs[2] = checkWeb(*web)
+	s.rules, errs[3] = loadRules(*allow, *deny)
 	return s, errors.Join(errs[:]...)
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 
@@ -43,17 +44,50 @@ func run(args []string, out, help io.Writer) error {
 	}
 	site.serve(node)
 	greet(out, s, node)
-	<-ctx.Done()
+	serve(ctx, s, node, out)
 	stop() // a second signal ends the process at once
 	fmt.Fprintln(out, "relay stops")
-	return errors.Join(node.Close(), closeTrace())
+	return errors.Join(drain(node, s.drain), node.Close(), closeTrace())
+}
+
+// serve returns when ctx ends. Until then SIGHUP has it read the rules again,
+// which counts for those too who hold a reservation.
+func serve(ctx context.Context, s *settings, node *tango.Node, out io.Writer) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-hangups:
+			if err := errors.Join(s.rules.reload(), node.Relay().SetPolicy(ctx, s.rules.policy())); err != nil {
+				fmt.Fprintln(out, "rules:", err)
+				continue
+			}
+			fmt.Fprintln(out, "rules read again")
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// drain lets open circuits go on for a while.
+func drain(node *tango.Node, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := node.Relay().Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
 }
 
 func start(s *settings, site *site) (node *tango.Node, closeTrace func() error, err error) {
 	opts := []tango.Option{
 		tango.WithListen(s.listen...),
 		tango.WithHTTPHandler(site),
-		tango.WithRelay(relay.WithLimits(s.limits), relay.WithTopics(s.topics...), relay.WithForwarding(s.forward...)),
+		tango.WithRelay(
+			relay.WithLimits(s.limits), relay.WithPolicy(s.rules.policy()),
+			relay.WithTopics(s.topics...), relay.WithForwarding(s.forward...),
+		),
 	}
 	if len(s.announce) > 0 {
 		opts = append(opts, tango.WithAnnounce(s.announce...))

@@ -18,6 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+
 	"github.com/tangop2p/tango/relay"
 )
 
@@ -60,6 +65,7 @@ func TestSettingsRefuse(t *testing.T) {
 		{"-preset", "huge"},
 		{"-max-reservations", "-5"},
 		{"-max-data", "3"},
+		{"-allow", "/nowhere/allowed"},
 		{"-web", "/nowhere"},
 		{"-no-such-flag"},
 		{"word"},
@@ -204,6 +210,49 @@ func TestStatusPage(t *testing.T) {
 	}
 	if status, _ := get(t, page+"other"); status != http.StatusNotFound {
 		t.Errorf("GET /other: %d", status)
+	}
+	p.stop(t, syscall.SIGTERM)
+}
+
+func TestReload(t *testing.T) {
+	dir := t.TempDir()
+	deny := filepath.Join(dir, "denied")
+	write := func(text string) {
+		if err := os.WriteFile(deny, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("# nobody yet\n")
+	p := startRelay(t, "-listen", "/ip4/127.0.0.1/tcp/0/ws", "-identity", filepath.Join(dir, "k"), "-deny", deny)
+	p.line(t, "browsers dial:")
+	addr, err := peer.AddrInfoFromString(strings.TrimSpace(p.line(t, "  ")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := libp2p.New(libp2p.NoListenAddrs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if _, err := client.Reserve(t.Context(), h, *addr); err != nil {
+		t.Fatal(err)
+	}
+	hangUp := func(want string) {
+		t.Helper()
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.line(t, "rules"); !strings.Contains(got, want) {
+			t.Errorf("the relay says %q, want %s in it", got, want)
+		}
+	}
+	write(h.ID().String() + "\n")
+	hangUp("read again")
+	write("oops\n")
+	hangUp("line 1")
+	_, err = client.Reserve(t.Context(), h, *addr)
+	if refused, ok := errors.AsType[client.ReservationError](err); !ok || refused.Status != pbv2.Status_PERMISSION_DENIED {
+		t.Errorf("%v, want to be denied", err)
 	}
 	p.stop(t, syscall.SIGTERM)
 }
