@@ -20,6 +20,7 @@ type metrics struct {
 	causes       *prometheus.CounterVec
 	duration     prometheus.Histogram
 	bytes        prometheus.Counter
+	stun         *prometheus.CounterVec
 	unregister   func()
 }
 
@@ -44,6 +45,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			vec("reservation_rejections_total", "RESERVE requests refused, by reason.", "reason"),
 			vec("connection_rejections_total", "CONNECT requests refused, by reason.", "reason"),
 		},
+		stun:   vec("stun_requests_total", "STUN requests, by outcome.", "outcome"),
 		causes: vec("connection_causes_total", "Circuits closed, by cause.", "cause"),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: ns, Subsystem: sub, Name: "connection_duration_seconds", Help: "How long circuits were open.",
@@ -54,7 +56,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	var err error
 	m.unregister, err = prom.Register(r, m.status, m.reservations, m.changes, m.circuits, m.responses[0], m.responses[1],
-		m.rejections[0], m.rejections[1], m.causes, m.duration, m.bytes)
+		m.rejections[0], m.rejections[1], m.causes, m.duration, m.bytes, m.stun)
 	return m, err
 }
 

@@ -22,6 +22,7 @@ type config struct {
 	pubsubOptions []pubsub.Option
 	registerer    prometheus.Registerer
 	policy        Policy
+	stun          string // where to answer; empty for nowhere
 }
 
 // CheckOptions says what [New] would find wrong with the options, and which

@@ -25,7 +25,8 @@ var log = logging.Logger("tango/relay")
 type Relay struct {
 	limits    Limits
 	hop       *hop
-	hub       *hub // nil without topics
+	stun      *stunServer // nil without
+	hub       *hub        // nil without topics
 	undo      undo.Stack
 	closeOnce sync.Once
 	closeErr  error
@@ -52,6 +53,12 @@ func New(h host.Host, opts ...Option) (*Relay, error) {
 		return nil, fmt.Errorf("relay: start circuit v2: %w", errors.Join(err, r.undo.Run()))
 	}
 	r.undo.Add(r.hop.close)
+	if cfg.stun != "" {
+		if r.stun, err = newSTUNServer(cfg.stun, r.hop.metrics); err != nil {
+			return nil, fmt.Errorf("relay: %w", errors.Join(err, r.undo.Run()))
+		}
+		r.undo.Add(r.stun.close)
+	}
 	return r, nil
 }
 

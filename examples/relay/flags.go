@@ -60,6 +60,7 @@ type settings struct {
 	limits   relay.Limits
 	rules    *rules
 	drain    time.Duration
+	stun     string
 	web      string
 	trace    string
 }
@@ -81,6 +82,8 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 		"network a line; read again on SIGHUP (default everybody)")
 	deny := fs.String("deny", "", "`file` with those that are refused, as -allow")
 	drain := fs.Duration("drain", 5*time.Second, "how `long` open circuits may go on after SIGTERM, while new ones are refused")
+	stun := fs.String("stun", "", "`address` at which to answer STUN, such as :3478, so that peers behind NAT\n"+
+		"learn their public address from this relay; the page uses it (default none)")
 	web := fs.String("web", "", "`directory` with a page to serve at /")
 	trace := fs.String("trace", "", "`file` to which GossipSub's trace events are written as JSON, for debugging")
 	fs.Usage = func() {
@@ -96,7 +99,7 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 	}
 	s := &settings{
 		announce: list(*announce), identity: *identity, topics: list(*topic), forward: list(*forward), web: *web, trace: *trace,
-		drain: *drain,
+		drain: *drain, stun: *stun,
 	}
 	var errs [4]error
 	s.listen, errs[0] = listeners(list(*listen))

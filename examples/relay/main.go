@@ -84,10 +84,7 @@ func start(s *settings, site *site) (node *tango.Node, closeTrace func() error, 
 	opts := []tango.Option{
 		tango.WithListen(s.listen...),
 		tango.WithHTTPHandler(site),
-		tango.WithRelay(
-			relay.WithLimits(s.limits), relay.WithPolicy(s.rules.policy()),
-			relay.WithTopics(s.topics...), relay.WithForwarding(s.forward...),
-		),
+		tango.WithRelay(relayOptions(s)...),
 	}
 	if len(s.announce) > 0 {
 		opts = append(opts, tango.WithAnnounce(s.announce...))
@@ -115,6 +112,17 @@ func start(s *settings, site *site) (node *tango.Node, closeTrace func() error, 
 	return node, closeTrace, nil
 }
 
+func relayOptions(s *settings) []relay.Option {
+	opts := []relay.Option{
+		relay.WithLimits(s.limits), relay.WithPolicy(s.rules.policy()),
+		relay.WithTopics(s.topics...), relay.WithForwarding(s.forward...),
+	}
+	if s.stun != "" {
+		opts = append(opts, relay.WithSTUN(s.stun))
+	}
+	return opts
+}
+
 // greet says where the relay is and what it gives away.
 func greet(out io.Writer, s *settings, node *tango.Node) {
 	l := s.limits
@@ -122,6 +130,9 @@ func greet(out io.Writer, s *settings, node *tango.Node) {
 	fmt.Fprintf(out, "%d reservations, %d an IP address; a circuit ends after %v or %d KiB each way\n",
 		l.Reservations, l.ReservationsPerIP, l.CircuitDuration, l.CircuitBytes>>10)
 	fmt.Fprintf(out, "discovery topics %q, forwarded %q\n", s.topics, s.forward)
+	for _, u := range node.Relay().ICEServers() {
+		fmt.Fprintln(out, "STUN:", u)
+	}
 	fmt.Fprintln(out, "browsers dial:")
 	for _, a := range node.BrowserAddrs() {
 		fmt.Fprintln(out, " ", a)

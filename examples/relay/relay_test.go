@@ -202,11 +202,17 @@ func TestRelayProcess(t *testing.T) {
 }
 
 func TestStatusPage(t *testing.T) {
-	p := startRelay(t, "-listen", "/ip4/127.0.0.1/tcp/0/ws", "-identity", filepath.Join(t.TempDir(), "k"))
+	p := startRelay(t, "-listen", "/ip4/127.0.0.1/tcp/0/ws", "-identity", filepath.Join(t.TempDir(), "k"), "-stun", "127.0.0.1:0")
 	id, _, _ := strings.Cut(p.line(t, "relay "), ",")
+	server := p.line(t, "STUN: ")
 	page := p.line(t, "page: ")
 	if status, body := get(t, page); status != http.StatusOK || !strings.Contains(body, id) {
 		t.Errorf("GET /: %d %q", status, body)
+	}
+	var i info
+	if _, body := get(t, page+"relay.json"); json.Unmarshal([]byte(body), &i) != nil ||
+		!strings.HasPrefix(server, "stun:127.0.0.1:") || !slices.Equal(i.STUN, []string{server}) {
+		t.Errorf("GET /relay.json: %s, want %s in it", body, server)
 	}
 	if status, _ := get(t, page+"other"); status != http.StatusNotFound {
 		t.Errorf("GET /other: %d", status)

@@ -35,6 +35,7 @@ type info struct {
 	Topics  []string `json:"topics"`  // discovery topics
 	Forward []string `json:"forward"` // other GossipSub topics
 	Circuit circuit  `json:"circuit"`
+	STUN    []string `json:"stun"` // URLs of the relay's own server, for iceServers
 }
 
 // circuit is what one relayed connection may use.
@@ -82,6 +83,7 @@ func (st *site) info() info {
 		Forward: append([]string{}, st.settings.forward...),
 		Circuit: circuit{Seconds: int(l.CircuitDuration.Seconds()), Bytes: l.CircuitBytes},
 	}
+	i.STUN = append([]string{}, node.Relay().ICEServers()...)
 	for _, a := range node.BrowserAddrs() {
 		i.Addrs = append(i.Addrs, a.String())
 	}
