@@ -2,29 +2,21 @@ package reservation_test
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
-	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
-	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
-	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
@@ -33,160 +25,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// newHost makes a host on loopback, by TCP and WebSocket.
-func newHost(t *testing.T, opts ...libp2p.Option) host.Host {
-	t.Helper()
-	opts = append([]libp2p.Option{
-		libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.Transport(websocket.New),
-		libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"),
-	}, opts...)
-	h, err := libp2p.New(opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = h.Close() })
-	return h
-}
-
-// testRelay is a relay that can be stopped and started again with the same key
-// on the same ports.
-type testRelay struct {
-	t     *testing.T
-	key   crypto.PrivKey
-	addrs []ma.Multiaddr
-	opts  []relayv2.Option
-	host  host.Host
-
-	service *relayv2.Relay
-}
-
-func newRelay(t *testing.T, opts ...relayv2.Option) *testRelay {
-	t.Helper()
-	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &testRelay{t: t, key: key, opts: opts}
-	r.addrs = []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/0"), ma.StringCast("/ip4/127.0.0.1/tcp/0/ws")}
-	r.start()
-	r.addrs = r.host.Network().ListenAddresses()
-	t.Cleanup(r.stop)
-	return r
-}
-
-func (r *testRelay) start() {
-	r.t.Helper()
-	r.listen()
-	r.serve()
-}
-
-func (r *testRelay) serve() {
-	r.t.Helper()
-	service, err := relayv2.New(r.host, r.opts...)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.service = service
-}
-
-// addr returns the relay's address by WebSocket, or the one by TCP.
-func (r *testRelay) addr(ws bool) ma.Multiaddr {
-	return r.addrs[slices.IndexFunc(r.addrs, func(a ma.Multiaddr) bool {
-		_, err := a.ValueForProtocol(ma.P_WS)
-		return (err == nil) == ws
-	})]
-}
-
-// listen starts the host without the relay.
-func (r *testRelay) listen() {
-	r.t.Helper()
-	h, err := libp2p.New(
-		libp2p.Identity(r.key),
-		libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.Transport(websocket.New),
-		libp2p.ListenAddrs(r.addrs...),
-		libp2p.DisableRelay(),
-	)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.host = h
-}
-
-// stop is like a crash: connections end before the relay says anything.
-func (r *testRelay) stop() {
-	_ = r.host.Close()
-	_ = r.service.Close()
-}
-
-// info names the relay by its TCP address only.
-func (r *testRelay) info() peer.AddrInfo {
-	return peer.AddrInfo{ID: r.host.ID(), Addrs: []ma.Multiaddr{r.addrs[0]}}
-}
-
-func newKeeper(t *testing.T, h host.Host, relays []peer.AddrInfo, opts ...reservation.Option) *reservation.Keeper {
-	t.Helper()
-	k, err := reservation.New(h, relays, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = k.Close() })
-	return k
-}
-
-func wait(t *testing.T, k *reservation.Keeper) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if err := k.Wait(ctx); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// events subscribes to a host's changes, and returns a function that reads on
-// until one is of this relay and this state.
-func events(t *testing.T, h host.Host) func(peer.ID, reservation.State) reservation.EvtReservationChanged {
-	t.Helper()
-	sub, err := h.EventBus().Subscribe(new(reservation.EvtReservationChanged), eventbus.BufSize(64))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = sub.Close() })
-	timeout := time.After(30 * time.Second)
-	return func(p peer.ID, s reservation.State) reservation.EvtReservationChanged {
-		t.Helper()
-		for {
-			select {
-			case e := <-sub.Out():
-				if e := e.(reservation.EvtReservationChanged); e.Relay == p && e.State == s {
-					return e
-				}
-			case <-timeout:
-				t.Fatalf("no event that %v is %v", p, s)
-			}
-		}
-	}
-}
-
-// dialThrough has a third host ping target by its circuit addresses.
-func dialThrough(t *testing.T, target host.Host, addrs []ma.Multiaddr) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	third := newHost(t, libp2p.NoListenAddrs, libp2p.EnableRelay())
-	if err := third.Connect(ctx, peer.AddrInfo{ID: target.ID(), Addrs: addrs}); err != nil {
-		t.Fatalf("through %v: %v", addrs, err)
-	}
-	if !strings.Contains(third.Network().ConnsToPeer(target.ID())[0].RemoteMultiaddr().String(), "p2p-circuit") {
-		t.Error("the connection is not through the relay")
-	}
-	pinging := network.WithAllowLimitedConn(ctx, "test")
-	if res := <-ping.Ping(pinging, third, target.ID()); res.Error != nil {
-		t.Errorf("ping: %v", res.Error)
-	}
-}
 
 func TestReachableAtOnce(t *testing.T) {
 	r, h := newRelay(t), newHost(t)
@@ -453,51 +291,38 @@ func TestDiscoveredRelayStandsIn(t *testing.T) {
 	}
 }
 
-// Two connections to the relay, of which the one ends that the reservation was
-// made on: the Keeper reserves on the other at once.
+// Of two connections to the relay the one ends that the reservation was made on:
+// the Keeper reserves on the other at once.
 func TestSecondConnection(t *testing.T) {
-	r, h := newRelay(t), newHost(t)
-	connectTwice(t, h, r.host)
+	gate := slowDial{make(chan struct{}, 1), make(chan struct{})}
+	r, h := newRelay(t), newHost(t, libp2p.ConnectionGater(gate))
+	second := make(chan error, 1)
+	go func() {
+		// by another transport, so that TCP cannot make one connection of the two
+		second <- h.Connect(t.Context(), peer.AddrInfo{ID: r.host.ID(), Addrs: []ma.Multiaddr{r.addr(true)}})
+	}()
+	<-gate.begun
+	if err := r.host.Connect(t.Context(), peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	next := events(t, h)
 	k := newKeeper(t, h, []peer.AddrInfo{r.info()})
-	wait(t, k)
-	for i := range 2 { // either is the one
-		conns := h.Network().ConnsToPeer(r.host.ID())
-		_ = conns[0].Close()
-		started := time.Now()
-		dialThrough(t, h, waitAddrs(t, k))
-		if d := time.Since(started); d > time.Second {
-			t.Errorf("%d: reachable after %v", i, d)
-		}
+	next(r.host.ID(), reservation.Reserved)
+	first := h.Network().ConnsToPeer(r.host.ID())[0]
+	close(gate.release)
+	if err := <-second; err != nil {
+		t.Fatal(err)
 	}
-}
-
-// connectTwice has both dial at the same time, until that makes two connections.
-func connectTwice(t *testing.T, a, b host.Host) {
-	t.Helper()
-	for range 50 {
-		for _, h := range []host.Host{a, b} {
-			h.Network().(*swarm.Swarm).Backoff().Clear(a.ID())
-			h.Network().(*swarm.Swarm).Backoff().Clear(b.ID())
-		}
-		var both sync.WaitGroup // both fail if TCP makes one connection of the two
-		both.Go(func() { _ = b.Connect(t.Context(), peer.AddrInfo{ID: a.ID(), Addrs: a.Addrs()}) })
-		_ = a.Connect(t.Context(), peer.AddrInfo{ID: b.ID(), Addrs: b.Addrs()})
-		both.Wait()
-		if len(a.Network().ConnsToPeer(b.ID())) == 2 && len(b.Network().ConnsToPeer(a.ID())) == 2 {
-			return
-		}
-		_ = a.Network().ClosePeer(b.ID())
-		_ = b.Network().ClosePeer(a.ID())
+	if n := len(h.Network().ConnsToPeer(r.host.ID())); n != 2 {
+		t.Fatalf("%d connections to the relay, want 2", n)
 	}
-	t.Skip("the hosts did not dial each other at the same time")
-}
-
-// waitAddrs waits until the loop has seen what happened just now.
-func waitAddrs(t *testing.T, k *reservation.Keeper) []ma.Multiaddr {
-	t.Helper()
-	<-time.After(300 * time.Millisecond)
-	wait(t, k)
-	return k.Addrs()
+	started := time.Now()
+	_ = first.Close()
+	next(r.host.ID(), reservation.Reserved)
+	dialThrough(t, h, k.Addrs())
+	if d := time.Since(started); d > time.Second {
+		t.Errorf("reachable after %v", d)
+	}
 }
 
 func TestEventMakesThePrivateHostPublish(t *testing.T) {
@@ -586,24 +411,4 @@ func TestCloseIsIdempotentAndUnblocks(t *testing.T) {
 	if k.Addrs() != nil {
 		t.Error("addresses after Close")
 	}
-}
-
-// silentPeer names a peer whose port accepts and says nothing.
-func silentPeer(t *testing.T) peer.AddrInfo {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	port := l.Addr().(*net.TCPAddr).AddrPort()
-	_, pub, err := crypto.GenerateEd25519Key(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := peer.IDFromPublicKey(pub)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/" + strings.Split(port.String(), ":")[1])}}
 }

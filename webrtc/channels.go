@@ -214,6 +214,7 @@ func (c *channels) refuse(ch channel, code network.StreamErrorCode) {
 	case c.refused < maxRefused:
 		c.refused++
 		c.wg.Go(func() {
+			c.closer.await(ch)
 			discard(ch)
 			c.closer.ended(ch)
 			c.mu.Lock()

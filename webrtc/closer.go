@@ -13,12 +13,36 @@ import (
 // whenever asked, and has its remote answer each of those that wait for a lost
 // packet again with each packet that comes. A hundred streams that ended together
 // were seen to drown the connection in answers.
+//
+// Browsers hold pion to the rule. A request that comes before all packets that were
+// sent before it is in progress, and forgotten when the next request comes: no
+// later attempt counts (bad sequence number), the streams are never reset, and
+// who uses their ids again is not heard (https://github.com/pion/sctp/pull/508).
+// With them channels are closed in rounds, and a round begins only
+// while the remote has acknowledged all that was sent, so that none has to wait.
 type closer struct {
 	mu      sync.Mutex
-	waiting []channel // guarded by mu, as all below
+	wire    *wire     // guarded by mu, as all below; nil with pion as the remote
+	waiting []closing // the first one first
 	sent    []channel // closed, but not by the remote yet
 	timer   *time.Timer
-	timing  bool // the timer runs, for some wait
+	timing  bool      // the timer runs, for some wait
+	last    time.Time // when channels were closed
+	since   time.Time // when the first of waiting came, or last
+	stopped bool
+}
+
+// closing is a channel that is to be closed, and what is closed with it.
+type closing struct {
+	channel
+	done chan struct{}
+}
+
+// wire is what there is to know of the packets that are under way.
+type wire struct {
+	queued func() int           // bytes that the remote has not acknowledged
+	rtt    func() time.Duration // smoothed
+	hold   func(bool)           // keeps payload back
 }
 
 const (
@@ -28,39 +52,117 @@ const (
 	// in quick succession into one request.
 	closeBatch = 64
 	// closePatience is how long a remote may hold the others up by not closing
-	// its side.
-	closePatience = time.Second
+	// its side, or by not acknowledging what was sent. pion repeats a request after
+	// 1 s at the earliest (RFC 9260 §16).
+	closePatience = 1500 * time.Millisecond
+	// closeHurry is how long channels wait for a moment at which all is
+	// acknowledged before payload is kept back to make one, which takes up to 200 ms
+	// (RFC 9260 §6.2).
+	closeHurry = time.Second
+	// closePoll is how often that is looked for: nothing tells.
+	closePoll = 5 * time.Millisecond
 )
+
+// watch begins to close in rounds.
+func (c *closer) watch(w *wire) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wire = w
+}
 
 // close is called once for a channel. Nothing is written to it any more.
 func (c *closer) close(ch channel) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waiting = append(c.waiting, ch)
+	if c.stopped {
+		return
+	}
+	if len(c.waiting) == 0 {
+		c.since = time.Now()
+	}
+	c.waiting = append(c.waiting, closing{ch, make(chan struct{})})
 	c.next()
 }
 
-func (c *closer) next() {
-	if len(c.sent) < closeAtOnce {
-		n := min(len(c.waiting), closeBatch)
-		for _, ch := range c.waiting[:n] {
-			closeChannel(ch)
-		}
-		c.sent = append(c.sent, c.waiting[:n]...)
-		c.waiting = slices.Delete(c.waiting, 0, n)
+// await returns when a channel does not wait to be closed any more. Who has read
+// all of it that counts waits here before it reads on: pion answers the remote's
+// end with a request of its own at once.
+func (c *closer) await(ch channel) {
+	c.mu.Lock()
+	var done <-chan struct{}
+	if i := c.index(ch); i >= 0 {
+		done = c.waiting[i].done
 	}
-	if len(c.waiting) > 0 && !c.timing {
-		c.timing = true
-		c.timer = time.AfterFunc(closePatience, c.giveUp)
+	c.mu.Unlock()
+	if done != nil {
+		<-done
 	}
 }
 
-// giveUp waits no longer for those that were sent.
-func (c *closer) giveUp() {
+func (c *closer) index(ch channel) int {
+	return slices.IndexFunc(c.waiting, func(w closing) bool { return w.channel == ch })
+}
+
+func (c *closer) next() {
+	if len(c.waiting) > 0 && c.ready() {
+		c.send(min(len(c.waiting), closeBatch))
+	}
+	if len(c.waiting) > 0 && !c.timing {
+		c.timing = true
+		c.timer = time.AfterFunc(c.pace(), c.tick)
+	}
+}
+
+func (c *closer) pace() time.Duration {
+	if c.wire == nil {
+		return closePatience
+	}
+	return closePoll
+}
+
+// ready says whether channels may be closed now.
+func (c *closer) ready() bool {
+	switch {
+	case c.wire == nil:
+		return len(c.sent) < closeAtOnce
+	case len(c.sent) > 0 || time.Since(c.last) < 2*c.wire.rtt():
+		return false // a request may be under way
+	case c.wire.queued() == 0:
+		return true
+	}
+	waited := time.Since(c.since)
+	if len(c.waiting) >= closeBatch || waited >= closeHurry {
+		c.wire.hold(true)
+	}
+	return waited >= closeHurry+closePatience
+}
+
+// send closes the first n that wait.
+func (c *closer) send(n int) {
+	for _, w := range c.waiting[:n] {
+		closeChannel(w.channel)
+		c.sent = append(c.sent, w.channel)
+		close(w.done)
+	}
+	c.waiting = slices.Delete(c.waiting, 0, n)
+	c.last = time.Now()
+	c.since = c.last
+	if c.wire != nil {
+		c.wire.hold(false)
+	}
+}
+
+// tick waits no longer for those that were sent long ago.
+func (c *closer) tick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timing = false
-	c.sent = nil
+	if c.stopped {
+		return
+	}
+	if time.Since(c.last) >= closePatience {
+		c.sent = nil
+	}
 	c.next()
 }
 
@@ -69,7 +171,8 @@ func (c *closer) giveUp() {
 func (c *closer) ended(ch channel) (closed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := slices.Index(c.waiting, ch); i >= 0 {
+	if i := c.index(ch); i >= 0 {
+		close(c.waiting[i].done)
 		c.waiting = slices.Delete(c.waiting, i, i+1)
 		return false // and pion has just done it
 	}
@@ -84,6 +187,10 @@ func (c *closer) ended(ch channel) (closed bool) {
 func (c *closer) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.stopped = true
+	for _, w := range c.waiting {
+		close(w.done)
+	}
 	c.waiting, c.sent = nil, nil
 	if c.timer != nil {
 		c.timer.Stop()

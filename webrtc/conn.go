@@ -72,8 +72,16 @@ func newConn(pc *pion.PeerConnection, ch *channels, p connParams) *conn {
 		streams:    make(map[*stream]struct{}),
 	}
 	c.shared = &shared{limits: p.limits, owner: c, closer: &ch.closer, queue: newSendQueue(pc, p.limits.connBuffer)}
+	if p.limits.rounds {
+		ch.closer.watch(&wire{queued: c.shared.queue.queued, rtt: c.rtt, hold: c.shared.queue.hold})
+	}
 	ch.adopt(c)
 	return c
+}
+
+// rtt is the association's round trip time.
+func (c *conn) rtt() time.Duration {
+	return time.Duration(c.pc.SCTP().Stats().SmoothedRoundTripTime * float64(time.Second))
 }
 
 // OpenStream opens a stream, and waits for an id while all are in use. It does
@@ -192,9 +200,9 @@ func (c *conn) channelEnded(s *stream, remoteFirst bool) {
 	switch {
 	case !s.machine.opener: // set once
 	case remoteFirst:
-		c.ids.put(s.id, time.Now().Add(c.limits.rest))
+		c.ids.put(s.id, time.Now().Add(longRest))
 	default:
-		c.ids.put(s.id, time.Now().Add(idRest))
+		c.ids.put(s.id, time.Now().Add(c.limits.rest))
 	}
 }
 
@@ -273,6 +281,7 @@ func (c *conn) close() {
 	for s := range streams {
 		s.gone(err)
 	}
+	c.channels.closer.stop()
 	c.closeErr = c.closePC()
 	c.pumps.Wait()
 	c.channels.close()

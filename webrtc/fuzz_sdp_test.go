@@ -22,11 +22,11 @@ func FuzzSDP(f *testing.F) {
 	if err := pc.Close(); err != nil {
 		f.Fatal(err)
 	}
-	f.Add(mark(offer.SDP))
+	f.Add(offer.SDP + offerMarker)
 	f.Add("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n")
 	api := pion.NewAPI()
 	f.Fuzz(func(_ *testing.T, sdp string) {
-		_ = marked(sdp)
+		_ = marked(sdp, offerMarker)
 		_ = kindOf(sdp)
 		pc, err := api.NewPeerConnection(pion.Configuration{})
 		if err != nil {

@@ -47,7 +47,7 @@ func (t *Transport) offer(ctx context.Context, via network.Conn, tr *trace) (_ *
 		_ = stream.Reset()
 		return nil, fmt.Errorf("create the offer: %w", err)
 	}
-	session, err := t.signaling.OfferOver(ctx, stream, mark(offer.SDP))
+	session, err := t.signaling.OfferOver(ctx, stream, offer.SDP+offerMarker)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (t *Transport) offer(ctx context.Context, via network.Conn, tr *trace) (_ *
 		return nil, fmt.Errorf("set the remote's answer: %w", err)
 	}
 	release()
-	pc.tango = marked(answer)
+	pc.tango = marked(answer, answerMarker)
 	if err = t.stand(ctx, pc, session.Session, answer); err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func (t *Transport) answer(ctx context.Context, in *signaling.Incoming, tr *trac
 		return nil, err
 	}
 	defer discardOn(&err, pc)
-	pc.tango = marked(in.Offer())
+	pc.tango = marked(in.Offer(), offerMarker)
 	if err = pc.SetRemoteDescription(pion.SessionDescription{Type: pion.SDPTypeOffer, SDP: in.Offer()}); err != nil {
 		return nil, fmt.Errorf("set the remote's offer: %w", err)
 	}
@@ -94,7 +94,7 @@ func (t *Transport) answer(ctx context.Context, in *signaling.Incoming, tr *trac
 	if err != nil {
 		return nil, fmt.Errorf("create the answer: %w", err)
 	}
-	if err = in.Answer(ctx, mark(answer.SDP)); err != nil {
+	if err = in.Answer(ctx, answer.SDP+answerMarker); err != nil {
 		return nil, err
 	}
 	trickle(pc, in.Session, 0)
@@ -329,13 +329,15 @@ func kindOf(candidate string) string {
 	return ""
 }
 
-// marker tells another tango peer that it talks to one. SDP parsers pass over
-// attributes that they do not know (RFC 8866 §5.13), as browsers do.
-const marker = "a=x-tango:1\r\n"
+// A marker tells another tango peer that it talks to one. SDP parsers pass over
+// attributes that they do not know (RFC 8866 §5.13), as browsers do; but
+// libdatachannel answers with what was offered, so the answer has one of its own.
+const (
+	offerMarker  = "a=x-tango:offer\r\n"
+	answerMarker = "a=x-tango:answer\r\n"
+)
 
-func mark(sdp string) string { return sdp + marker }
-
-func marked(sdp string) bool { return strings.Contains(sdp, "\n"+marker) }
+func marked(sdp, marker string) bool { return strings.Contains(sdp, "\n"+marker) }
 
 // openSignaling opens a stream for an offer on a connection. It does not wait
 // for identify, as the host would, and its protocol goes out with the offer:

@@ -2,25 +2,33 @@ package webrtc
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
 // The ids that are used are below these limits.
 const (
-	// idLimit is for pion, which takes all there are.
+	// idLimit is for most remotes. Some have refused what is above 1023 or 2047.
 	idLimit = 1022
-	// browserIDLimit is for any other remote. With Firefox 140 all went well until about
-	// the 126th stream, the last below 256, and nothing after it. Others have refused what is above 1023 or 2047.
-	browserIDLimit = 256
+	// oldFirefoxIDLimit is for a Firefox with usrsctp. With 140 all went well until
+	// about the 126th stream, the last below 256, and nothing after it.
+	oldFirefoxIDLimit = 256
 )
 
 // initID is the id of the channel "init".
 const initID = 1
 
-// idRest is how long an id is not used again at least. A request to reset that
-// comes twice, because its answer was late or lost, makes pion reset what is open
-// under the id by then.
-const idRest = 100 * time.Millisecond
+// Ids rest before they are used again: a request to reset that comes twice, because
+// its answer was late or lost, makes pion reset what is open under the id by then.
+const (
+	// shortRest is for pion, when it has closed the channel behind this side.
+	shortRest = 100 * time.Millisecond
+	// longRest is for others, and for pion when it was first, because this side's own
+	// reset may be lost. Lost resets are repeated after 0.4 s by browsers and after
+	// 1 s by pion (RFC 9260 §16). A libdatachannel that was given 0.1 s has handed data
+	// of the next channel to the last.
+	longRest = 1500 * time.Millisecond
+)
 
 // ids are those that this side may open channels with: RFC 8832 §6 gives the
 // even ones to the DTLS client, which is who answers the offer, and the odd ones
@@ -79,6 +87,23 @@ func (i ids) take(ctx context.Context, closed <-chan struct{}) (uint16, error) {
 		i.put(f.id, f.after)
 		return 0, context.Cause(ctx)
 	}
+}
+
+// suit sets what other remotes than pion want, which only their descriptions and
+// what was negotiated tell apart: Firefox's old SCTP, usrsctp, does not interleave
+// messages; its new one, dcSCTP, does.
+//
+// libdatachannel does not wait for this side's end of a channel that it has opened
+// before it uses the id again, and takes a late one for the end of the next. So
+// there this side does not wait for a round, but answers at once, as pion does.
+func (l *streamLimits) suit(sdp string, interleaves bool) {
+	const origin = "v=0\r\no="
+	if strings.HasPrefix(sdp, origin+"mozilla") && !interleaves {
+		l.ids = oldFirefoxIDLimit
+	}
+	l.rest = longRest
+	l.rounds = true
+	l.eager = !strings.HasPrefix(sdp, origin+"rtc ")
 }
 
 // put gives an id back, to be used after a time.

@@ -21,9 +21,12 @@ import (
 //
 // When both halves end well, who opened the channel closes it first. The other
 // one's end of it is then an answer, which proves that nothing of the old
-// channel is under way when the id is used again.
+// channel is under way when the id is used again. js-libp2p closes it as well,
+// without waiting, so with it this side does not wait either, for the sake of
+// closer's rounds.
 type machine struct {
 	opener  bool // of the channel
+	eager   bool // closes the channel, whoever opened it
 	send    half
 	recv    half
 	channel channelState
@@ -255,7 +258,7 @@ func (m *machine) onGone(err error) (e effects) {
 
 // settle closes the channel when there is nothing left to exchange.
 func (m *machine) settle(e *effects) {
-	if m.send.over() && m.recv.over() && !m.resetSent && (m.opener || m.send == halfReset || m.recv == halfReset) {
+	if m.send.over() && m.recv.over() && !m.resetSent && (m.opener || m.eager || m.send == halfReset || m.recv == halfReset) {
 		m.closeChannel(e)
 	}
 }

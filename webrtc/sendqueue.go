@@ -23,6 +23,7 @@ type sendQueue struct {
 
 	mu   sync.Mutex
 	line []*stream // guarded by mu; who waits, the first one first
+	held bool      // guarded by mu; nobody sends
 
 	// first is line[0]. It is for drained, which must not take mu: pion waits for
 	// it while it closes the connection, with the lock that queued takes.
@@ -48,7 +49,7 @@ func (q *sendQueue) send(s *stream, frame []byte) (sent bool, err error) {
 		q.change(append(q.line, s))
 	}
 	// Look for space only now that drained knows who is first, or s might miss it.
-	if q.line[0] != s || !q.fits(len(frame)) {
+	if q.held || q.line[0] != s || !q.fits(len(frame)) {
 		return false, nil
 	}
 	_, err = s.channel.Write(frame)
@@ -61,6 +62,17 @@ func (q *sendQueue) send(s *stream, frame []byte) (sent bool, err error) {
 func (q *sendQueue) fits(n int) bool {
 	queued := q.queued()
 	return queued == 0 || queued+n <= q.limit
+}
+
+// hold has all wait, or lets them go on.
+func (q *sendQueue) hold(held bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.held == held {
+		return
+	}
+	q.held = held
+	q.drained()
 }
 
 // leave takes s out of the line.

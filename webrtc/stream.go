@@ -47,8 +47,12 @@ type streamLimits struct {
 	opening int
 	// ids is above all ids of streams that this side opens.
 	ids int
-	// rest is how long an id is not used again after the remote closed its channel
-	// first. pion repeats a lost reset after 1 s at the earliest (RFC 9260 §16).
+	// rounds is for other remotes than pion, see closer.
+	rounds bool
+	// eager is for those that close a channel without being asked to, see machine.
+	eager bool
+	// rest is how long an id is not used again after the remote has closed its
+	// channel behind this side.
 	rest time.Duration
 }
 
@@ -62,7 +66,7 @@ func defaultStreamLimits() streamLimits {
 		linger:      10 * time.Second,
 		opening:     16,
 		ids:         idLimit,
-		rest:        1500 * time.Millisecond,
+		rest:        shortRest,
 	}
 }
 
@@ -147,7 +151,7 @@ func newStream(ch channel, id uint16, opener bool, mem memory, with *shared) *st
 	s := &stream{
 		id: id, shared: with, channel: ch,
 		heard:   func() {},
-		machine: machine{opener: opener},
+		machine: machine{opener: opener, eager: with.limits.eager},
 		buffer:  buffer{pools: &with.pools},
 		granted: firstWindow,
 		memory:  mem,

@@ -117,6 +117,7 @@ func (s *stream) receive() error {
 		default:
 			s.message(&frames, b[:n], owned)
 		}
+		s.shared.closer.await(s.channel)
 	}
 }
 

@@ -278,7 +278,7 @@ func (t *Transport) accept() {
 
 // serve answers one offer.
 func (t *Transport) serve(in *signaling.Incoming) {
-	p, tango := in.Peer(), marked(in.Offer())
+	p, tango := in.Peer(), marked(in.Offer(), offerMarker)
 	if !t.yield(p, tango) {
 		log.Debugw("offer refused, ours is under way", "peer", p)
 		in.Abort(ErrGlare)
@@ -358,7 +358,8 @@ func (t *Transport) admit(pc *peerConn, via network.Conn, dir network.Direction)
 	}
 	limits := defaultStreamLimits()
 	if !pc.tango {
-		limits.ids = browserIDLimit
+		association, _ := pc.SCTP().Metadata() // there is one
+		limits.suit(pc.RemoteDescription().SDP, association.MessageInterleavingEnabled)
 	}
 	dial := 0
 	if dir == network.DirOutbound {

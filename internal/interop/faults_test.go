@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/tangop2p/tango/internal/interop/exercise"
 )
 
 // The events of init-race and those of the connection that was given up are of real
@@ -64,5 +66,26 @@ func TestFindFault(t *testing.T) {
 				t.Errorf("found %q, want %q", f.name, c.want)
 			}
 		})
+	}
+}
+
+func TestStreamsDead(t *testing.T) {
+	const silent = "stream 31: TimeoutError: signal timed out"
+	for _, c := range []struct {
+		name string
+		got  exercise.Outcome
+		want bool
+	}{
+		{"none failed", exercise.Outcome{OK: 100}, false},
+		{"one silent", exercise.Outcome{OK: 99, Failed: 1, Errors: []string{silent}}, true},
+		{"all silent", exercise.Outcome{Failed: 5, Errors: []string{silent, silent, silent, silent, silent}}, false},
+		{
+			"one reset",
+			exercise.Outcome{OK: 98, Failed: 2, Errors: []string{silent, "stream 32: StreamResetError: the stream has been reset"}}, false,
+		},
+	} {
+		if got := streamsDead(c.got); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
 	}
 }

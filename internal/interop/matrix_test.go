@@ -19,12 +19,13 @@ const (
 	sequential     = 1500 // beyond the 1,024 stream ids that browsers and Go agree upon
 	sequentialSize = 1000
 	concurrent     = 100 // js-libp2p's own limit is 32
+	bursts         = 4   // of concurrent streams, one after another
 	concurrentSize = 64 << 10
 	transferSize   = 64 << 20
 	halfCloseSize  = 20_000
 	// idle is four rounds of js-libp2p's connection monitor.
-	idle        = 45 * time.Second
-	idleNightly = 10 * time.Minute
+	idle     = 45 * time.Second
+	longIdle = 10 * time.Minute
 	// noticeLimit is for a dialler to notice that the listener is gone, which
 	// takes a Firefox up to 32 s.
 	noticeLimit = 50 * time.Second
@@ -39,6 +40,15 @@ var matrix = [][2]Kind{
 	{Chromium, Go},
 	{Go, Firefox},
 	{Firefox, Go},
+}
+
+// controls are what js-libp2p does with itself, without Go.
+var controls = [][2]Kind{
+	{Node, Node},
+	{Chromium, Chromium},
+	{Chromium, Firefox},
+	{Firefox, Chromium},
+	{Firefox, Firefox},
 }
 
 // pairsEnv names pairs to test instead, as in "node-chromium,chromium-firefox".
@@ -61,25 +71,44 @@ func pairsOr(pairs [][2]Kind) [][2]Kind {
 // listener. The pairs are measured one after another; then they idle and lose
 // their listeners together.
 func TestMatrix(t *testing.T) {
-	var pairs []*pairing
 	all := matrix
 	if nightly() {
-		all = append([][2]Kind{{Node, Node}}, all...) // the control, which js-libp2p fails at times on its own
+		all = slices.Concat(matrix, controls)
 	}
-	for _, kinds := range pairsOr(all) {
-		Need(t, kinds[:]...)
-		pairs = append(pairs, &pairing{dialler: kinds[0], listener: kinds[1]})
+	pairs := openPairs(t, pairsOr(all))
+	for _, p := range pairs {
+		p.whole = t.Run(p.name(), p.measure)
+	}
+	t.Run("idle", func(t *testing.T) { testIdle(t, pairs, idle) })
+	t.Run("listener killed", func(t *testing.T) { testKilled(t, pairs) })
+	fmt.Println(table(pairs))
+}
+
+// TestIdle leaves all pairs alone for longer than any time-out on the way.
+func TestIdle(t *testing.T) {
+	if !nightly() {
+		t.Skip("it takes 12 minutes: TANGO_NIGHTLY=1 runs it")
+	}
+	pairs := openPairs(t, pairsOr(slices.Concat(matrix, controls)))
+	for _, p := range pairs {
+		p.whole = t.Run(p.name(), p.meet)
+	}
+	t.Run("idle", func(t *testing.T) { testIdle(t, pairs, longIdle) })
+}
+
+// openPairs starts a relay and, for each pair, two peers that nobody else uses.
+func openPairs(t *testing.T, kinds [][2]Kind) []*pairing {
+	t.Helper()
+	var pairs []*pairing
+	for _, k := range kinds {
+		Need(t, k[:]...)
+		pairs = append(pairs, &pairing{dialler: k[0], listener: k[1]})
 	}
 	relay := StartRelay(t)
 	for _, p := range pairs {
 		p.open(t, relay)
 	}
-	for _, p := range pairs {
-		p.whole = t.Run(p.name(), p.measure)
-	}
-	t.Run("idle", func(t *testing.T) { testIdle(t, pairs) })
-	t.Run("listener killed", func(t *testing.T) { testKilled(t, pairs) })
-	fmt.Println(table(pairs))
+	return pairs
 }
 
 // pairing is a dialler and a listener, and what was measured of them.
@@ -131,7 +160,7 @@ func (p *pairing) measure(t *testing.T) {
 	}{
 		{"ping", func(t *testing.T) { p.ping = p.pingBoth(t) }},
 		{"sequential streams", func(t *testing.T) { p.one = p.streams(t, sequential, 1, sequentialSize) }},
-		{"concurrent streams", func(t *testing.T) { p.many = p.streams(t, concurrent, concurrent, concurrentSize) }},
+		{"concurrent streams", p.bursts},
 		{"upload", func(t *testing.T) { p.up = transfer(t, p.a.Upload, p.b) }},
 		{"download", func(t *testing.T) { p.down = transfer(t, p.a.Download, p.b) }},
 		{"half-close", func(t *testing.T) { halfClose(t, p.a, p.b); halfClose(t, p.b, p.a) }},
@@ -158,6 +187,7 @@ func (p *pairing) meet(t *testing.T) {
 		}
 	} else {
 		awaitIdentified(t, p.a, p.b) // judges a failed dial too
+		p.awaitOne(t)
 	}
 	s, err := p.a.State(ctx)
 	if err != nil {
@@ -166,6 +196,17 @@ func (p *pairing) meet(t *testing.T) {
 	last, _ := s.LastDial(p.b.ID)
 	p.connect = last.EndedAt.Sub(last.StartedAt)
 	p.conns = [2]string{p.a.AwaitDirect(t, time.Second, p.b.ID).ID, p.b.AwaitDirect(t, time.Second, p.a.ID).ID}
+}
+
+// awaitOne waits until both have only one direct connection: after a dial that was
+// tried again, js-libp2p learns late that the other side gave up the first.
+func (p *pairing) awaitOne(t *testing.T) {
+	t.Helper()
+	for _, side := range [][2]*Peer{{p.a, p.b}, {p.b, p.a}} {
+		side[0].Await(t, noticeLimit, "has one direct connection", func(s State) bool {
+			return len(slices.DeleteFunc(s.To(side[1].ID), func(c Connection) bool { return !c.Direct() })) == 1
+		})
+	}
 }
 
 // webrtcAddrs waits until a peer has addresses to be dialled at.
@@ -197,10 +238,29 @@ func (p *pairing) streams(t *testing.T, count, concurrent, size int) exercise.Ou
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.OK != count {
+	switch {
+	case got.OK == count:
+	case !p.strict() && streamsDead(got):
+		seen.add(streamDead)
+		t.Logf("js-libp2p fault %s: %v (%s)", streamDead.name, got.Errors, streamDead.reference)
+	default:
 		t.Errorf("%d of %d streams went well, %d failed: %v", got.OK, count, got.Failed, got.Errors)
 	}
 	return got
+}
+
+// bursts uses ids again that browsers may not have freed, with packets lost that
+// their sockets have no room for. It keeps the first for the table.
+func (p *pairing) bursts(t *testing.T) {
+	for i := range bursts {
+		got := p.streams(t, concurrent, concurrent, concurrentSize)
+		if i == 0 {
+			p.many = got
+		}
+		if t.Failed() {
+			return
+		}
+	}
 }
 
 func transfer(t *testing.T, run func(context.Context, string, int) (exercise.Transfer, error), to *Peer) exercise.Transfer {
@@ -258,11 +318,7 @@ func (p *pairing) resetSeen(t *testing.T, from, to *Peer) {
 
 // testIdle: a connection on which nothing happens but js-libp2p's connection
 // monitor stays.
-func testIdle(t *testing.T, pairs []*pairing) {
-	wait := idle
-	if nightly() {
-		wait = idleNightly
-	}
+func testIdle(t *testing.T, pairs []*pairing, wait time.Duration) {
 	<-time.After(wait) // it is the time itself that is tested
 	for _, p := range pairs {
 		if p.whole {
