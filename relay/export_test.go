@@ -10,11 +10,11 @@ import (
 type NoTracer = noTracer
 
 // STUNAnswerer returns what answers a packet, nil if it is silent.
-func STUNAnswerer() func(packet []byte) []byte {
-	s := &stunServer{limit: stunLimiter()}
-	return func(packet []byte) []byte {
+func STUNAnswerer() func(packet []byte, from netip.AddrPort) []byte {
+	s := &stunServer{limit: newSTUNLimit()}
+	return func(packet []byte, from netip.AddrPort) []byte {
 		var in, out stun.Message
-		if s.answer(&in, &out, packet, netip.MustParseAddrPort("[2001:db8::1]:9")) != stunAnswered {
+		if s.answer(&in, &out, packet, from) != stunAnswered {
 			return nil
 		}
 		return out.Raw

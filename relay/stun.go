@@ -1,18 +1,21 @@
 package relay
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
-	"github.com/libp2p/go-libp2p/x/rate"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/pion/stun/v4"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -54,31 +57,41 @@ func WithSTUN(addr string) Option {
 // stunServer answers on a socket for each family of addresses.
 type stunServer struct {
 	conns   []*net.UDPConn
-	limit   *rate.Limiter
+	limit   *stunLimit
 	metrics *metrics
 	wg      sync.WaitGroup
 }
 
-func newSTUNServer(addr string, m *metrics) (*stunServer, error) {
-	s := &stunServer{metrics: m, limit: stunLimiter()}
-	ip, port, _ := net.SplitHostPort(addr) // WithSTUN has checked it
-	networks := []string{"udp4", "udp6"}
-	if a, err := netip.ParseAddr(ip); err == nil {
-		networks = networks[:1]
-		if !a.Unmap().Is4() {
-			networks[0] = "udp6"
-		}
+// stunLimit bounds the answers. Sources cost nothing to make up, so those of one
+// hash share a bucket: it has as many as it ever will.
+type stunLimit struct {
+	all     *rate.Limiter
+	seed    maphash.Seed
+	sources [4096]*rate.Limiter
+}
+
+func newSTUNLimit() *stunLimit {
+	l := &stunLimit{all: rate.NewLimiter(stunInAll, stunInAll), seed: maphash.MakeSeed()}
+	for i := range l.sources {
+		l.sources[i] = rate.NewLimiter(stunPerIP, stunBurst)
 	}
-	for _, network := range networks {
-		to, err := net.ResolveUDPAddr(network, net.JoinHostPort(ip, port))
-		if err != nil {
-			return nil, errors.Join(err, s.close())
-		}
-		conn, err := net.ListenUDP(network, to)
-		if err != nil && len(s.conns) > 0 {
-			log.Debugw("no STUN over IPv6", "error", err) // as in many containers
-			break
-		}
+	return l
+}
+
+func (l *stunLimit) allow(ip netip.Addr) bool {
+	bits := 64
+	if ip.Is4() {
+		bits = 32
+	}
+	source, _ := ip.Prefix(bits) // fails for more bits than there are
+	return l.sources[maphash.Comparable(l.seed, source)%uint64(len(l.sources))].Allow() && l.all.Allow()
+}
+
+func newSTUNServer(addr string, m *metrics) (*stunServer, error) {
+	s := &stunServer{metrics: m, limit: newSTUNLimit()}
+	ip, port, _ := net.SplitHostPort(addr) // WithSTUN has checked it
+	for _, network := range stunNetworks(ip) {
+		conn, err := listenSTUN(network, net.JoinHostPort(ip, port))
 		if err != nil {
 			return nil, fmt.Errorf("STUN at %s: %w; stop what runs there or take another port", addr, errors.Join(err, s.close()))
 		}
@@ -91,16 +104,60 @@ func newSTUNServer(addr string, m *metrics) (*stunServer, error) {
 	return s, nil
 }
 
-func stunLimiter() *rate.Limiter {
-	each := rate.Limit{RPS: stunPerIP, Burst: stunBurst}
-	return &rate.Limiter{
-		GlobalLimit: rate.Limit{RPS: stunInAll, Burst: stunInAll},
-		SubnetRateLimiter: rate.SubnetLimiter{
-			IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: each}},
-			IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 64, Limit: each}},
-			GracePeriod:      time.Minute,
-		},
+// stunNetworks returns the families of addresses to answer in: that of the IP
+// address, or without one those that this machine has.
+func stunNetworks(ip string) []string {
+	if a, err := netip.ParseAddr(ip); err == nil {
+		if a.Unmap().Is4() {
+			return []string{"udp4"}
+		}
+		return []string{"udp6"}
 	}
+	probe, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
+	if err != nil { // as in many containers
+		return []string{"udp4"}
+	}
+	_ = probe.Close()
+	return []string{"udp4", "udp6"}
+}
+
+// listenSTUN opens a socket that tells which of the machine's addresses a packet
+// was sent to: an answer from another one does not pass the sender's NAT.
+func listenSTUN(network, addr string) (*net.UDPConn, error) {
+	to, err := net.ResolveUDPAddr(network, addr)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.ListenUDP(network, to)
+	if err != nil {
+		return nil, err
+	}
+	if network == "udp4" {
+		err = ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagDst, true)
+	} else {
+		err = ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagDst, true)
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// replyFrom turns what came with a packet into what sends the answer from the
+// address that the packet was sent to.
+func replyFrom(to netip.Addr, control []byte) []byte {
+	if to.Unmap().Is4() {
+		var c ipv4.ControlMessage
+		if c.Parse(control) != nil || c.Dst == nil {
+			return nil
+		}
+		return (&ipv4.ControlMessage{Src: c.Dst}).Marshal()
+	}
+	var c ipv6.ControlMessage
+	if c.Parse(control) != nil || c.Dst == nil {
+		return nil
+	}
+	return (&ipv6.ControlMessage{Src: c.Dst}).Marshal()
 }
 
 func addrPort(conn *net.UDPConn) netip.AddrPort {
@@ -119,10 +176,10 @@ func (s *stunServer) close() error {
 
 // serve answers until the socket is closed.
 func (s *stunServer) serve(conn *net.UDPConn) {
-	buf := make([]byte, maxSTUN+1)
+	buf, control := make([]byte, maxSTUN+1), make([]byte, 128)
 	var in, out stun.Message
 	for {
-		n, from, err := conn.ReadFromUDPAddrPort(buf)
+		n, oobn, _, from, err := conn.ReadMsgUDPAddrPort(buf, control)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -132,7 +189,7 @@ func (s *stunServer) serve(conn *net.UDPConn) {
 		outcome := s.answer(&in, &out, buf[:n], from)
 		s.metrics.stun.WithLabelValues(outcome).Inc()
 		if outcome == stunAnswered {
-			_, _ = conn.WriteToUDPAddrPort(out.Raw, from)
+			_, _, _ = conn.WriteMsgUDPAddrPort(out.Raw, replyFrom(from.Addr(), control[:oobn]), from)
 		}
 	}
 }
@@ -146,11 +203,11 @@ const (
 
 // answer makes the answer to a request.
 func (s *stunServer) answer(in, out *stun.Message, request []byte, from netip.AddrPort) (outcome string) {
-	if len(request) > maxSTUN || !stun.IsMessage(request) {
+	if len(request) > maxSTUN || !isBinding(request) {
 		return stunMalformed
 	}
 	in.Raw = append(in.Raw[:0], request...)
-	if in.Decode() != nil || in.Type != stun.BindingRequest || slices.ContainsFunc(in.Attributes, unknown) {
+	if in.Decode() != nil || slices.ContainsFunc(in.Attributes, unknown) {
 		return stunMalformed
 	}
 	signed := in.Contains(stun.AttrFingerprint)
@@ -158,7 +215,7 @@ func (s *stunServer) answer(in, out *stun.Message, request []byte, from netip.Ad
 		return stunMalformed
 	}
 	ip := from.Addr().Unmap()
-	if !s.limit.Allow(ip) {
+	if !s.limit.allow(ip) {
 		return stunLimited
 	}
 	setters := []stun.Setter{
@@ -172,6 +229,13 @@ func (s *stunServer) answer(in, out *stun.Message, request []byte, from netip.Ad
 		return stunMalformed
 	}
 	return stunAnswered
+}
+
+// isBinding looks at the header (RFC 8489 §5): a binding request, as long as the
+// packet.
+func isBinding(b []byte) bool {
+	return len(b) >= 20 && len(b)%4 == 0 && binary.BigEndian.Uint16(b) == stun.BindingRequest.Value() &&
+		int(binary.BigEndian.Uint16(b[2:])) == len(b)-20 && stun.IsMessage(b)
 }
 
 // unknown says whether an attribute must be understood by who answers

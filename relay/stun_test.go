@@ -77,6 +77,8 @@ func TestSTUN(t *testing.T) {
 		"TURN":                  {stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest)).Raw, false},
 		"cut off":               {signed.Raw[:len(signed.Raw)-1], false},
 		"empty":                 {nil, false},
+		"with more behind it":   {append(slices.Clone(request.Raw), make([]byte, 100)...), false},
+		"not STUN":              {append([]byte{request.Raw[0] | 0x80}, request.Raw[1:]...), false},
 		"too long":              {long.Raw, false},
 	} {
 		for i, ip := range []string{"127.0.0.1", "::1"} {
@@ -99,7 +101,7 @@ func TestSTUN(t *testing.T) {
 			}
 		}
 	}
-	if n := metric(t, reg, "libp2p_relaysvc_stun_requests_total", "malformed"); n != 16 {
+	if n := metric(t, reg, "libp2p_relaysvc_stun_requests_total", "malformed"); n != 20 {
 		t.Errorf("%v malformed", n)
 	}
 }
@@ -131,6 +133,31 @@ func TestSTUNIsLimited(t *testing.T) {
 	askSTUN(t, r.STUNAddrs()[0], nil)
 }
 
+// A NAT lets in only answers from where the request went.
+func TestSTUNAnswersFromTheAddressAsked(t *testing.T) {
+	r, _ := newRelay(t, relay.WithSTUN(":0"))
+	port := r.STUNAddrs()[0].Port()
+	if answers, _ := askSTUN(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), port), nil); answers != nil {
+		t.Error(answers)
+	}
+}
+
+// Addresses cost a flooder nothing; the limit's memory is what it is.
+func TestSTUNLimitCountsAllSources(t *testing.T) {
+	answer := relay.STUNAnswerer()
+	packet := stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw
+	answered := 0
+	for i := range 20_000 {
+		from := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		if answer(packet, netip.AddrPortFrom(from, 9)) != nil {
+			answered++
+		}
+	}
+	if answered < 2000 || answered > 10_000 {
+		t.Errorf("%d answered", answered)
+	}
+}
+
 func TestSTUNRefuses(t *testing.T) {
 	for _, addr := range []string{"3478", "relay.example:3478", ":70000", "", "1.2.3.4"} {
 		if _, err := relay.CheckOptions(relay.WithSTUN(addr)); err == nil || !strings.Contains(err.Error(), addr) {
@@ -148,9 +175,9 @@ func TestSTUNRefuses(t *testing.T) {
 func FuzzSTUN(f *testing.F) {
 	f.Add(stun.MustBuild(stun.TransactionID, stun.BindingRequest, stun.Fingerprint).Raw)
 	f.Add(stun.MustBuild(stun.TransactionID, stun.BindingRequest, stun.NewSoftware("me")).Raw)
-	answer := relay.STUNAnswerer()
+	answer, from := relay.STUNAnswerer(), netip.MustParseAddrPort("[2001:db8::1]:9")
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		if got := answer(packet); len(got) > 0 && len(got) > max(len(packet), 20)+24 {
+		if got := answer(packet, from); len(got) > 0 && len(got) > max(len(packet), 20)+24 {
 			t.Errorf("%d bytes for %d", len(got), len(packet))
 		}
 	})
