@@ -174,6 +174,9 @@ func (c *closer) ended(ch channel) (closed bool) {
 	if i := c.index(ch); i >= 0 {
 		close(c.waiting[i].done)
 		c.waiting = slices.Delete(c.waiting, i, i+1)
+		if len(c.waiting) == 0 && c.wire != nil {
+			c.wire.hold(false) // nobody is left to do it
+		}
 		return false // and pion has just done it
 	}
 	if i := slices.Index(c.sent, ch); i >= 0 {

@@ -209,3 +209,25 @@ func TestStoppedCloser(t *testing.T) {
 		wantClosed(t, late, 0)
 	})
 }
+
+// Payload is kept back for those that wait, the last of which the remote may end.
+func TestHoldEndsWithTheLastWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, w := newRounds()
+		defer c.stop()
+		w.bytes.Store(1)
+		ch := closeMany(c, 1)[0]
+		pass(closeHurry + 2*closePoll)
+		if !w.held.Load() {
+			t.Fatal("payload is not kept back")
+		}
+		if c.ended(ch) {
+			t.Error("the remote was first")
+		}
+		w.bytes.Store(0)
+		pass(time.Hour)
+		if w.held.Load() {
+			t.Error("payload is kept back for ever")
+		}
+	})
+}
