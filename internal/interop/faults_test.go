@@ -69,23 +69,33 @@ func TestFindFault(t *testing.T) {
 	}
 }
 
-func TestStreamsDead(t *testing.T) {
-	const silent = "stream 31: TimeoutError: signal timed out"
+func TestFindStreamFault(t *testing.T) {
+	const (
+		silent    = "stream 31: TimeoutError: signal timed out"
+		reset     = "stream 779: stream reset (remote): code: 0x0 after 0 bytes"
+		shuffled  = "stream 24: sent 65536 bytes, other 65536 came back"
+		resetHere = "stream 15: stream reset (local): code: 0x0 after 0 bytes"
+	)
 	for _, c := range []struct {
-		name string
-		got  exercise.Outcome
-		want bool
+		name              string
+		dialler, listener Kind
+		failed            int
+		errors            []string
+		want              string
 	}{
-		{"none failed", exercise.Outcome{OK: 100}, false},
-		{"one silent", exercise.Outcome{OK: 99, Failed: 1, Errors: []string{silent}}, true},
-		{"all silent", exercise.Outcome{Failed: 5, Errors: []string{silent, silent, silent, silent, silent}}, false},
-		{
-			"one reset",
-			exercise.Outcome{OK: 98, Failed: 2, Errors: []string{silent, "stream 32: StreamResetError: the stream has been reset"}}, false,
-		},
+		{"none failed", Chromium, Firefox, 0, nil, ""},
+		{"silent", Chromium, Firefox, 1, []string{silent}, "stream-dead"},
+		{"silent, with Go", Chromium, Go, 1, []string{silent}, ""},
+		{"all silent", Chromium, Firefox, 5, []string{silent, silent, silent, silent, silent}, ""},
+		{"silent, and another", Chromium, Firefox, 2, []string{silent, "stream 32: StreamResetError: the stream has been reset"}, ""},
+		{"reset and shuffled", Go, Node, 2, []string{reset, shuffled}, "node-early-order"},
+		{"shuffled in a browser", Go, Firefox, 1, []string{shuffled}, ""},
+		{"shuffled on the way to Go", Node, Go, 1, []string{shuffled}, ""},
+		{"reset here", Go, Node, 1, []string{resetHere}, ""},
 	} {
-		if got := streamsDead(c.got); got != c.want {
-			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		got := exercise.Outcome{OK: 100 - c.failed, Failed: c.failed, Errors: c.errors}
+		if f, _ := findStreamFault(c.dialler, c.listener, got); f.name != c.want {
+			t.Errorf("%s: found %q, want %q", c.name, f.name, c.want)
 		}
 	}
 }

@@ -280,7 +280,13 @@ type Handler = (stream: Stream) => Promise<Omit<Received, 'protocol' | 'peer' | 
 
 async function echo (stream: Stream): ReturnType<Handler> {
   // No waiting for room: js-libp2p could not slow the sender down anyway, so what does not fit waits in its queue.
-  const inbox = new Inbox(stream, (chunk) => { stream.send(chunk) })
+  const inbox = new Inbox(stream, (chunk) => {
+    try {
+      stream.send(chunk)
+    } catch (error) { // data behind the end, see faults.go; uncaught it would end Node
+      stream.abort(error as Error)
+    }
+  })
   const end = await inbox.end()
   await finish(stream)
   return { bytes: inbox.bytes, sha256: '', end }
