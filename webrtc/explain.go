@@ -39,7 +39,9 @@ func (e Explanation) String() string {
 // hint says what may cure a failed attempt.
 func hint(a Attempt) string {
 	switch {
-	case errors.Is(a.Err, ErrNoCandidatePair):
+	case errors.Is(a.Err, ErrClosed), errors.Is(a.Err, ErrGlare):
+		return ""
+	case errors.Is(a.Err, ErrNoCandidatePair), a.Reached() == StageICE: // the remote may give up first
 		return hintICE(a)
 	case errors.Is(a.Err, ErrNoAddress):
 		return "give its multiaddr, or wait until discovery has found it"
