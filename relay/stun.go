@@ -234,7 +234,7 @@ func (s *stunServer) answer(in, out *stun.Message, request []byte, from netip.Ad
 // isBinding looks at the header (RFC 8489 §5): a binding request, as long as the
 // packet.
 func isBinding(b []byte) bool {
-	return len(b) >= 20 && len(b)%4 == 0 && binary.BigEndian.Uint16(b) == stun.BindingRequest.Value() &&
+	return len(b) >= 20 && binary.BigEndian.Uint16(b) == stun.BindingRequest.Value() &&
 		int(binary.BigEndian.Uint16(b[2:])) == len(b)-20 && stun.IsMessage(b)
 }
 

@@ -10,5 +10,5 @@ cd "$(dirname "$0")/.."
 
 test_tools
 ulimit -n "$(ulimit -Hn)"
-say "about a minute a relay with 1,000 peers"
+say "about a minute with 1,000 peers"
 cd internal/interop && go test -run '^$' -bench 'Relay$' -timeout 60m .
