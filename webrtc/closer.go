@@ -166,9 +166,8 @@ func (c *closer) tick() {
 	c.next()
 }
 
-// ended says that the remote has closed a channel, and returns whether this side
-// had done so before.
-func (c *closer) ended(ch channel) (closed bool) {
+// ended says that the remote has closed a channel.
+func (c *closer) ended(ch channel) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if i := c.index(ch); i >= 0 {
@@ -177,13 +176,12 @@ func (c *closer) ended(ch channel) (closed bool) {
 		if len(c.waiting) == 0 && c.wire != nil {
 			c.wire.hold(false) // nobody is left to do it
 		}
-		return false // and pion has just done it
+		return // pion has just done it
 	}
 	if i := slices.Index(c.sent, ch); i >= 0 {
 		c.sent = slices.Delete(c.sent, i, i+1)
 		c.next()
 	}
-	return true
 }
 
 // stop ends the closer with the connection.

@@ -41,7 +41,7 @@ type conn struct {
 	pc       *pion.PeerConnection
 	channels *channels
 	shared   *shared
-	ids      ids
+	ids      *ids
 	opening  chan struct{} // has one for each channel that the remote has not heard of
 	accepted chan *stream
 
@@ -193,15 +193,9 @@ func (c *conn) incoming(ch channel, id uint16) bool {
 	return true
 }
 
-// channelEnded frees the id of a channel that was opened here. If the remote was
-// first to close it, this side's reset is on its way yet, and nothing tells when
-// it has arrived.
-func (c *conn) channelEnded(s *stream, remoteFirst bool) {
-	switch {
-	case !s.machine.opener: // set once
-	case remoteFirst:
-		c.ids.put(s.id, time.Now().Add(longRest))
-	default:
+// channelEnded frees the id of a channel that was opened here.
+func (c *conn) channelEnded(s *stream) {
+	if s.machine.opener { // set once
 		c.ids.put(s.id, time.Now().Add(c.limits.rest))
 	}
 }

@@ -146,8 +146,8 @@ func TestOpenStress(t *testing.T) {
 
 // TestMoreStreamsThanIDs waits for ids.
 func TestMoreStreamsThanIDs(t *testing.T) {
-	a, _ := newPionPair(t)
-	held := make([]*stream, len(a.ids.free))
+	a, _ := newPionPair(t, withLimits(func(l *streamLimits) { l.ids, l.rest = idLimit, rest }))
+	held := make([]*stream, cap(a.ids.places))
 	for i := range held {
 		held[i] = open(t, a)
 	}

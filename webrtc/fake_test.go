@@ -155,14 +155,12 @@ func (c *fakeChannel) left() int {
 type fakeOwner struct {
 	mu           sync.Mutex
 	nEnded, nRet int
-	remoteFirst  bool
 }
 
-func (o *fakeOwner) channelEnded(_ *stream, remoteFirst bool) {
+func (o *fakeOwner) channelEnded(*stream) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.nEnded++
-	o.remoteFirst = remoteFirst
 }
 
 func (o *fakeOwner) retired(*stream) {

@@ -297,7 +297,7 @@ func TestHostileNeverReads(t *testing.T) {
 
 // TestHostileUnreadBeforeTheConnection sends all it can before there is one.
 func TestHostileUnreadBeforeTheConnection(t *testing.T) {
-	a, b := newSide(t, true, false), newSide(t, false, true)
+	a, b := newSide(t, true, pairConfig{}), newSide(t, false, pairConfig{raw: true})
 	if err := a.channels.createInit(); err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +327,7 @@ func TestHostileUnreadBeforeTheConnection(t *testing.T) {
 
 // TestDiscardedHandshake closes what no connection has taken up.
 func TestDiscardedHandshake(t *testing.T) {
-	a, b := newSide(t, true, false), newSide(t, false, false)
+	a, b := newSide(t, true, pairConfig{}), newSide(t, false, pairConfig{})
 	if err := a.channels.createInit(); err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +349,7 @@ func TestDiscardedHandshake(t *testing.T) {
 
 // TestInitStaysOpen until the offerer closes it, and is closed then.
 func TestInitStaysOpen(t *testing.T) {
-	a, b := newSide(t, true, true), newSide(t, false, false)
+	a, b := newSide(t, true, pairConfig{raw: true}), newSide(t, false, pairConfig{})
 	id := uint16(initID)
 	dc, err := a.pc.CreateDataChannel(initLabel, &pion.DataChannelInit{ID: &id})
 	if err != nil {

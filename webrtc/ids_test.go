@@ -1,7 +1,10 @@
 package webrtc
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -19,39 +22,84 @@ func TestSuit(t *testing.T) {
 		{"unknown", "", false, idLimit, true},
 	} {
 		limits := defaultStreamLimits()
-		if limits.suit(c.sdp, c.interleaves); limits.ids != c.ids || limits.eager != c.eager || !limits.rounds {
+		if limits.suit(c.sdp, c.interleaves); limits.ids != c.ids || limits.eager != c.eager || !limits.rounds || limits.rest != rest {
 			t.Errorf("%s: ids below %d, eager %v, rounds %v; want %d, %v, true",
 				c.name, limits.ids, limits.eager, limits.rounds, c.ids, c.eager)
 		}
 	}
 }
 
-// TestIDsRest long enough for a remote to repeat its reset, which would hit the
-// channel that has the id by then.
-func TestIDsRest(t *testing.T) {
-	const browser = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\n"
-	for _, c := range []struct {
-		name, sdp   string // an sdp unless the remote is pion
-		remoteFirst bool
-		want        time.Duration
-	}{
-		{"pion, in order", "", false, shortRest},
-		{"pion was first", "", true, longRest},
-		{"a browser", browser, false, longRest},
-		{"a browser was first", browser, true, longRest},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			limits := defaultStreamLimits()
-			if c.sdp != "" {
-				limits.suit(c.sdp, false)
+// TestIDs go around, rest, and grow in number only when none is rested.
+func TestIDs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ids := newIDs(true, pionIDLimit)
+		take := func(want uint16, after time.Duration) {
+			t.Helper()
+			start := time.Now()
+			if id, err := ids.take(t.Context(), nil); id != want || err != nil || time.Since(start) != after {
+				t.Fatalf("id %d after %v, %v; want %d after %v", id, time.Since(start), err, want, after)
 			}
-			conn := &conn{connParams: connParams{limits: limits}, ids: ids{free: make(chan freeID, 1)}}
-			now := time.Now()
-			conn.channelEnded(&stream{id: 3, machine: machine{opener: true}}, c.remoteFirst)
-			if f := <-conn.ids.free; f.id != 3 || f.after.Before(now.Add(c.want)) || f.after.After(time.Now().Add(c.want)) {
-				t.Errorf("id %d rests %v, want %v", f.id, f.after.Sub(now), c.want)
-			}
-		})
+		}
+		put := func(id uint16) { ids.put(id, time.Now().Add(pionRest)) }
+		for id := uint16(initID + 2); id < idLimit; id += 2 {
+			take(id, 0)
+			put(id)
+		}
+		take(idLimit+1, 0)
+		pass(pionRest)
+		take(initID+2, 0)
+		for id := uint16(idLimit + 3); id < pionIDLimit; id += 2 {
+			put(id - 2)
+			ids.free = ids.free[len(ids.free)-1:] // the first may be rested
+			take(id, 0)
+		}
+		pass(time.Second)
+		take(pionIDLimit-3, pionRest-time.Second)
+	})
+}
+
+// TestIDsEnd waits for no id of a connection that is over.
+func TestIDsEnd(t *testing.T) {
+	ids := newIDs(false, 2) // 0
+	if _, err := ids.take(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	close(closed)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, rests := range []bool{false, true} {
+		if rests {
+			ids.put(0, time.Now().Add(time.Hour))
+		}
+		if _, err := ids.take(t.Context(), closed); !errors.Is(err, errConnClosed) {
+			t.Error(err)
+		}
+		if rests { // nobody gives an id back to a connection that is over
+			ids.put(0, time.Now().Add(time.Hour))
+		}
+		if _, err := ids.take(over, nil); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	if len(ids.places) != 0 || len(ids.free) != 1 {
+		t.Errorf("%d places taken, %d ids free", len(ids.places), len(ids.free))
+	}
+}
+
+// TestIDsRestBehindAChannel of this side, and only of this side.
+func TestIDsRestBehindAChannel(t *testing.T) {
+	limits := defaultStreamLimits()
+	c := &conn{connParams: connParams{limits: limits}, ids: newIDs(true, limits.ids)}
+	id, err := c.ids.take(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	c.channelEnded(&stream{id: 4})
+	c.channelEnded(&stream{id: id, machine: machine{opener: true}})
+	if f := c.ids.free; len(f) != 1 || f[0].id != id || f[0].after.Before(now.Add(pionRest)) {
+		t.Errorf("free: %v, want %d in %v", f, id, pionRest)
 	}
 }
 

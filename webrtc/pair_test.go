@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/pion/transport/v5"
 	pion "github.com/pion/webrtc/v4"
 )
 
@@ -26,7 +27,8 @@ type side struct {
 
 type pairConfig struct {
 	limits streamLimits
-	raw    bool // the second side is a bare PeerConnection
+	raw    bool          // the second side is a bare PeerConnection
+	net    transport.Net // of the second side; nil is the system's
 }
 
 type pairOption func(*pairConfig)
@@ -37,6 +39,8 @@ func withLimits(f func(*streamLimits)) pairOption {
 
 func withRawRemote(c *pairConfig) { c.raw = true }
 
+func withNet(n transport.Net) pairOption { return func(c *pairConfig) { c.net = n } }
+
 // newPionPair connects two sides; the first has made the offer.
 func newPionPair(t testing.TB, opts ...pairOption) (a, b *side) {
 	t.Helper()
@@ -44,7 +48,7 @@ func newPionPair(t testing.TB, opts ...pairOption) (a, b *side) {
 	for _, opt := range opts {
 		opt(&cfg)
 	}
-	a, b = newSide(t, true, false), newSide(t, false, cfg.raw)
+	a, b = newSide(t, true, pairConfig{}), newSide(t, false, cfg)
 	if err := a.channels.createInit(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +70,7 @@ func newPionPair(t testing.TB, opts ...pairOption) (a, b *side) {
 	return a, b
 }
 
-func newSide(t testing.TB, offerer, raw bool) *side {
+func newSide(t testing.TB, offerer bool, cfg pairConfig) *side {
 	t.Helper()
 	var e pion.SettingEngine
 	e.LoggerFactory = pionLoggers{}
@@ -74,12 +78,15 @@ func newSide(t testing.TB, offerer, raw bool) *side {
 	e.SetIncludeLoopbackCandidate(true)
 	e.SetIPFilter(net.IP.IsLoopback)
 	e.SetNetworkTypes([]pion.NetworkType{pion.NetworkTypeUDP4})
+	if cfg.net != nil {
+		e.SetNet(cfg.net)
+	}
 	pc, err := pion.NewAPI(pion.WithSettingEngine(e)).NewPeerConnection(pion.Configuration{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &side{pc: pc, scope: &countingScope{}}
-	if raw {
+	if cfg.raw {
 		t.Cleanup(func() { _ = pc.GracefulClose() })
 		return s
 	}

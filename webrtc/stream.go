@@ -51,8 +51,7 @@ type streamLimits struct {
 	rounds bool
 	// eager is for those that close a channel without being asked to, see machine.
 	eager bool
-	// rest is how long an id is not used again after the remote has closed its
-	// channel behind this side.
+	// rest is how long an id is not used again after its channel has ended.
 	rest time.Duration
 }
 
@@ -65,8 +64,8 @@ func defaultStreamLimits() streamLimits {
 		connBuffer:  2 << 20,
 		linger:      10 * time.Second,
 		opening:     16,
-		ids:         idLimit,
-		rest:        shortRest,
+		ids:         pionIDLimit,
+		rest:        pionRest,
 	}
 }
 
@@ -136,9 +135,9 @@ type shared struct {
 
 // streamOwner is the connection.
 type streamOwner interface {
-	// channelEnded says that the channel has ended, and whether the remote was
-	// the first to close it.
-	channelEnded(s *stream, remoteFirst bool)
+	// channelEnded says that both sides have closed the channel, or the connection
+	// has ended.
+	channelEnded(s *stream)
 	// retired says that the stream holds nothing any more.
 	retired(s *stream)
 }

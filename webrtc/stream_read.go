@@ -65,15 +65,14 @@ const maxMessage = 256 << 10
 func (s *stream) pump() {
 	err := s.receive()
 	s.mu.Lock()
-	closed := s.machine.channel != channelOpen
 	if s.machine.channel != channelEnded { // or else the connection has ended, and told why
 		s.changed(s.over(err))
 	}
 	s.pumped = true
 	s.retire()
 	s.mu.Unlock()
-	closed = closed && s.shared.closer.ended(s.channel)
-	s.shared.owner.channelEnded(s, !closed)
+	s.shared.closer.ended(s.channel)
+	s.shared.owner.channelEnded(s)
 }
 
 // over gives the machine the end of the channel: io.EOF is the remote's, and
