@@ -42,6 +42,13 @@ On the port of its WebSocket listeners the relay also answers plain HTTP:
   /relay.json  this relay's addresses, topics and limits for programs
   /livez       200 as long as the relay runs
 
+and at -admin, to those who run it:
+
+  /livez        as above
+  /readyz       200 while a browser can get a reservation, else 503 and why
+  /metrics      for Prometheus
+  /status.json  reservations and circuits, with the peers' addresses
+
 Examples:
 
   relay -listen 127.0.0.1:4001 -web examples/browser/dist
@@ -61,6 +68,7 @@ type settings struct {
 	rules    *rules
 	drain    time.Duration
 	stun     string
+	admin    string
 	web      string
 	trace    string
 }
@@ -84,6 +92,8 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 	drain := fs.Duration("drain", 5*time.Second, "how `long` open circuits may go on after SIGTERM, while new ones are refused")
 	stun := fs.String("stun", "", "`address` at which to answer STUN, such as :3478, so that peers behind NAT\n"+
 		"learn their public address from this relay; the page uses it (default none)")
+	admin := fs.String("admin", "", "`address` for those who run the relay, such as 127.0.0.1:4002; whoever\n"+
+		"reaches it sees who is there (default none)")
 	web := fs.String("web", "", "`directory` with a page to serve at /")
 	trace := fs.String("trace", "", "`file` to which GossipSub's trace events are written as JSON, for debugging")
 	fs.Usage = func() {
@@ -99,7 +109,7 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 	}
 	s := &settings{
 		announce: list(*announce), identity: *identity, topics: list(*topic), forward: list(*forward), web: *web, trace: *trace,
-		drain: *drain, stun: *stun,
+		drain: *drain, stun: *stun, admin: *admin,
 	}
 	var errs [4]error
 	s.listen, errs[0] = listeners(list(*listen))

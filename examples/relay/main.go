@@ -37,17 +37,19 @@ func run(args []string, out, help io.Writer) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	site := newSite(s)
-	node, closeTrace, err := start(s, site)
+	site, admin := newSite(s), newAdmin()
+	node, closeTrace, err := start(s, site, admin)
 	if err != nil {
-		return err
+		return errors.Join(err, admin.close())
 	}
 	site.serve(node)
-	greet(out, s, node)
+	admin.node.Store(node)
+	greet(out, s, node, admin)
 	serve(ctx, s, node, out)
 	stop() // a second signal ends the process at once
-	fmt.Fprintln(out, "relay stops")
-	return errors.Join(drain(node, s.drain), node.Close(), closeTrace())
+	admin.draining.Store(true)
+	fmt.Fprintln(out, "relay drains")
+	return errors.Join(drain(node, s.drain), node.Close(), closeTrace(), admin.close())
 }
 
 // serve returns when ctx ends. Until then SIGHUP has it read the rules again,
@@ -80,17 +82,22 @@ func drain(node *tango.Node, limit time.Duration) error {
 	return nil
 }
 
-func start(s *settings, site *site) (node *tango.Node, closeTrace func() error, err error) {
+func start(s *settings, site *site, admin *admin) (node *tango.Node, closeTrace func() error, err error) {
+	hostMetrics, relayMetrics := admin.options()
 	opts := []tango.Option{
+		hostMetrics,
 		tango.WithListen(s.listen...),
 		tango.WithHTTPHandler(site),
-		tango.WithRelay(relayOptions(s)...),
+		tango.WithRelay(append(relayOptions(s), relayMetrics)...),
 	}
 	if len(s.announce) > 0 {
 		opts = append(opts, tango.WithAnnounce(s.announce...))
 	}
 	if err := tango.CheckOptions(opts...); err != nil {
 		return nil, nil, err // before a key file is made
+	}
+	if err := admin.listen(s.admin); err != nil {
+		return nil, nil, err
 	}
 	id, err := identity.Load(s.identity)
 	if err != nil {
@@ -124,7 +131,7 @@ func relayOptions(s *settings) []relay.Option {
 }
 
 // greet says where the relay is and what it gives away.
-func greet(out io.Writer, s *settings, node *tango.Node) {
+func greet(out io.Writer, s *settings, node *tango.Node, admin *admin) {
 	l := s.limits
 	fmt.Fprintf(out, "relay %s, key in %s\n", node.Host().ID(), s.identity)
 	fmt.Fprintf(out, "%d reservations, %d an IP address; a circuit ends after %v or %d KiB each way\n",
@@ -132,6 +139,9 @@ func greet(out io.Writer, s *settings, node *tango.Node) {
 	fmt.Fprintf(out, "discovery topics %q, forwarded %q\n", s.topics, s.forward)
 	for _, u := range node.Relay().ICEServers() {
 		fmt.Fprintln(out, "STUN:", u)
+	}
+	if a := admin.server.Addr; a != "" {
+		fmt.Fprintf(out, "admin: http://%s/\n", a)
 	}
 	fmt.Fprintln(out, "browsers dial:")
 	for _, a := range node.BrowserAddrs() {

@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
@@ -137,10 +136,16 @@ func (p *process) stop(t *testing.T, sig os.Signal) {
 	if err := p.cmd.Process.Signal(sig); err != nil {
 		t.Fatal(err)
 	}
+	p.wait(t)
+}
+
+// wait waits for the end of a process that was told to stop.
+func (p *process) wait(t *testing.T) {
+	t.Helper()
 	for p.out.Scan() { // to its end, so that Wait sees all output read
 	}
 	if err := p.cmd.Wait(); err != nil {
-		t.Errorf("after %v: %v", sig, err)
+		t.Error(err)
 	}
 }
 
@@ -235,11 +240,7 @@ func TestReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := libp2p.New(libp2p.NoListenAddrs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
+	h := newClient(t)
 	if _, err := client.Reserve(t.Context(), h, *addr); err != nil {
 		t.Fatal(err)
 	}
