@@ -25,8 +25,8 @@ type Cause string
 // The causes.
 const (
 	CauseClosed      Cause = "closed"      // by both its ends
-	CauseSource      Cause = "source"      // its source reset it, or has left
-	CauseDestination Cause = "destination" // its destination reset it, or has left
+	CauseSource      Cause = "source"      // its source broke it off, or has left
+	CauseDestination Cause = "destination" // its destination broke it off, or has left
 	CauseData        Cause = "data"        // it carried as many bytes as it may
 	CauseDuration    Cause = "duration"    // it was open as long as it may
 	CauseCapacity    Cause = "capacity"    // it was bulk and made room, see [Limits.Circuits]
@@ -34,7 +34,7 @@ const (
 	CauseShutdown    Cause = "shutdown"    // the relay was closed
 )
 
-// causeOf is the cause when the stream of an end fails.
+// causeOf is the cause when an end breaks off.
 var causeOf = [2]Cause{CauseSource, CauseDestination}
 
 // Circuit is an open circuit.
@@ -51,6 +51,7 @@ type circuit struct {
 	terms    Terms
 	carried  [2]atomic.Int64  // bytes that came from each end
 	rates    [2]*rate.Limiter // of both ends, nil without
+	first    atomic.Int32     // 1 + the end that closed its side first, 0 if none has
 	bulk     func()           // called once it has carried more than freeBytes; may be called again
 	seated   bool             // guarded by the mutex of circuits: it counts for the capacity
 
@@ -79,23 +80,35 @@ func (c *circuit) begin(src, dst network.Stream) bool {
 	return true
 }
 
-// end resets both streams; the first cause counts.
-func (c *circuit) end(why Cause) {
+// end resets both streams, unless the circuit was ended before: the first cause
+// counts.
+func (c *circuit) end(why Cause) bool {
 	c.mu.Lock()
 	if c.cause != "" {
 		c.mu.Unlock()
-		return
+		return false
 	}
 	c.cause = why
 	streams := c.streams
 	c.mu.Unlock()
 	c.cancel()
-	if why == CauseClosed {
-		return
-	}
 	for _, s := range streams {
-		if s != nil {
+		if s != nil && why != CauseClosed {
 			_ = s.Reset()
+		}
+	}
+	return true
+}
+
+// lost ends the circuit if it is on a connection, which has ended. Its streams
+// may look as if they had been closed in order.
+func (c *circuit) lost(conn network.Conn) {
+	c.mu.Lock()
+	streams := c.streams
+	c.mu.Unlock()
+	for end, s := range streams {
+		if s != nil && s.Conn() == conn {
+			c.end(causeOf[end])
 		}
 	}
 }
@@ -120,7 +133,7 @@ func (c *circuit) run(bufferSize int) {
 	c.mu.Lock()
 	streams := c.streams
 	c.mu.Unlock()
-	over := time.AfterFunc(c.terms.Duration, func() { c.end(CauseDuration) })
+	over := time.AfterFunc(c.terms.Duration, func() { _ = c.end(CauseDuration) })
 	defer over.Stop()
 	var back sync.WaitGroup
 	back.Go(func() { c.copy(streams, 1, bufferSize) })
@@ -149,19 +162,30 @@ func (c *circuit) copy(streams [2]network.Stream, from, bufferSize int) {
 				return
 			}
 			if _, err := dst.Write(buf[:n]); err != nil {
-				c.end(causeOf[1-from])
+				c.broken(1 - from)
 				return
 			}
 		}
 		if errors.Is(err, io.EOF) {
+			c.first.CompareAndSwap(0, int32(from)+1)
 			_ = dst.CloseWrite()
 			return
 		}
 		if err != nil {
-			c.end(causeOf[from])
+			c.broken(from)
 			return
 		}
 	}
+}
+
+// broken ends a circuit of which an end's stream fails. A peer that leaves often
+// closes its side first, upon which the other breaks off: that counts as the
+// first one's doing.
+func (c *circuit) broken(end int) {
+	if first := c.first.Load(); first != 0 {
+		end = int(first) - 1
+	}
+	c.end(causeOf[end])
 }
 
 // wait waits until the rates of both ends allow n bytes more, of which the last

@@ -3,10 +3,12 @@ package relay
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/time/rate"
 )
@@ -44,7 +46,7 @@ type circuits struct {
 
 // party is a peer at an end of circuits.
 type party struct {
-	circuits int
+	circuits map[*circuit]struct{}
 	rate     *rate.Limiter // nil without
 }
 
@@ -77,7 +79,7 @@ func (cs *circuits) seat(c *openCircuit, rates [2]int64) (victim *circuit, why R
 	}
 	ends := [2]peer.ID{c.src, c.dst}
 	for _, p := range ends {
-		if party := cs.peers[p]; party != nil && party.circuits >= cs.limits.CircuitsPerPeer {
+		if party := cs.peers[p]; party != nil && len(party.circuits) >= cs.limits.CircuitsPerPeer {
 			return nil, ReasonPerPeer
 		}
 	}
@@ -92,7 +94,7 @@ func (cs *circuits) seat(c *openCircuit, rates [2]int64) (victim *circuit, why R
 	cs.seats++
 	c.seated, c.bulk = true, func() { cs.becameBulk(c.circuit) }
 	for i, p := range ends {
-		c.rates[i] = cs.join(p, cmp.Or(rates[i], cs.limits.Rate))
+		c.rates[i] = cs.join(c.circuit, p, cmp.Or(rates[i], cs.limits.Rate))
 	}
 	return victim, ""
 }
@@ -119,14 +121,14 @@ func (cs *circuits) becameBulk(c *circuit) {
 
 // join counts a circuit of a peer. Of the rates that its circuits are given the
 // smallest counts for all.
-func (cs *circuits) join(p peer.ID, perSecond int64) *rate.Limiter {
+func (cs *circuits) join(c *circuit, p peer.ID, perSecond int64) *rate.Limiter {
 	e := cs.peers[p]
 	if e == nil {
-		e = new(party)
+		e = &party{circuits: make(map[*circuit]struct{})}
 		cs.peers[p] = e
 		cs.host.ConnManager().TagPeer(p, tagCircuit, weightCircuit)
 	}
-	e.circuits++
+	e.circuits[c] = struct{}{}
 	limit, burst := rate.Limit(perSecond), int(max(perSecond, int64(cs.limits.BufferSize)))
 	switch {
 	case perSecond == 0:
@@ -147,7 +149,11 @@ func (cs *circuits) leave(c *circuit) {
 	cs.bytes += c.carried[0].Load() + c.carried[1].Load()
 	for _, p := range [2]peer.ID{c.src, c.dst} {
 		e := cs.peers[p]
-		if e.circuits--; e.circuits == 0 {
+		if e == nil { // its other end was the same
+			continue
+		}
+		delete(e.circuits, c)
+		if len(e.circuits) == 0 {
 			delete(cs.peers, p)
 			cs.host.ConnManager().UntagPeer(p, tagCircuit)
 		}
@@ -183,27 +189,38 @@ func (cs *circuits) list() []Circuit {
 func (cs *circuits) endAll(why Cause) {
 	cs.mu.Lock()
 	cs.closed = true
+	all := slices.Collect(maps.Keys(cs.all))
 	cs.mu.Unlock()
-	cs.endThose(why, func(*circuit) bool { return true })
-}
-
-func (cs *circuits) endThoseOf(p peer.ID, why Cause) (n int) {
-	return cs.endThose(why, func(c *circuit) bool { return c.src == p || c.dst == p })
-}
-
-func (cs *circuits) endThose(why Cause, match func(*circuit) bool) int {
-	var those []*circuit
-	cs.mu.Lock()
-	for c := range cs.all {
-		if match(c) {
-			those = append(those, c)
-		}
-	}
-	cs.mu.Unlock()
-	for _, c := range those {
+	for _, c := range all {
 		c.end(why)
 	}
-	return len(those)
+}
+
+// endThoseOf ends a peer's circuits, and says how many.
+func (cs *circuits) endThoseOf(p peer.ID, why Cause) (n int) {
+	for _, c := range cs.those(p) {
+		if c.end(why) {
+			n++
+		}
+	}
+	return n
+}
+
+// lost ends the circuits on a connection that has ended.
+func (cs *circuits) lost(conn network.Conn) {
+	for _, c := range cs.those(conn.RemotePeer()) {
+		c.lost(conn)
+	}
+}
+
+// those returns a peer's circuits.
+func (cs *circuits) those(p peer.ID) []*circuit {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if e := cs.peers[p]; e != nil {
+		return slices.Collect(maps.Keys(e.circuits))
+	}
+	return nil
 }
 
 // idle waits until no circuit is open.

@@ -58,6 +58,9 @@ func (h *hop) open(s network.Stream, msg *pbv2.HopMessage) (c *openCircuit, why 
 	}()
 	held := h.table.get(dst, c.since)
 	if held == nil {
+		held = h.restore(dst)
+	}
+	if held == nil {
 		return c, ReasonNoReservation
 	}
 	conn := h.direct(dst)

@@ -20,16 +20,19 @@ const (
 	ReservationRenewed ReservationChange = "renewed"
 	ReservationRefused ReservationChange = "refused"
 	ReservationEnded   ReservationChange = "ended"
+	// ReservationRestored says that a peer is back that held it before the relay was
+	// started again, see [WithSavedTable].
+	ReservationRestored ReservationChange = "restored"
 )
 
 // EvtReservation is emitted on the host's event bus when a reservation is made,
-// renewed, refused, or has ended.
+// renewed, restored, refused, or has ended.
 type EvtReservation struct {
 	Peer    peer.ID
 	Addr    netip.Addr
 	Change  ReservationChange
 	Reason  Reason    // why it was refused or has ended
-	Expires time.Time // of one that was made or renewed
+	Expires time.Time // of one that was made, renewed or restored
 }
 
 // EvtCircuit is emitted on the host's event bus when a circuit was opened, was

@@ -43,10 +43,12 @@ type hop struct {
 	limits   Limits
 	table    *table
 	requests *requests
+	saved    *saved
 	metrics  *metrics
 	events   *events
 	scope    network.ResourceScopeSpan
 	circuits
+	alternatives []peer.AddrInfo
 
 	ctx    context.Context //nolint:containedctx // bounds what runs for peers
 	cancel context.CancelFunc
@@ -61,12 +63,18 @@ type hop struct {
 
 func newHop(h host.Host, cfg *config) (*hop, error) {
 	s := &hop{
-		host:       h,
-		limits:     cfg.limits,
-		table:      newTable(cfg.limits),
-		requests:   newRequests(),
-		circuits:   newCircuits(h, cfg.limits),
-		stopPolicy: func() {},
+		host:         h,
+		limits:       cfg.limits,
+		table:        newTable(cfg.limits),
+		requests:     newRequests(),
+		saved:        newSaved(cfg.savedTable, cfg.saved, cfg.limits.Reservations, time.Now()),
+		circuits:     newCircuits(h, cfg.limits),
+		alternatives: cfg.alternatives,
+		stopPolicy:   func() {},
+	}
+	s.table.changed = s.saved.changed
+	if err := s.save(); err != nil {
+		return nil, err
 	}
 	var err error
 	if s.metrics, err = newMetrics(cfg.registerer, s.transferred); err != nil {
@@ -92,7 +100,15 @@ func newHop(h host.Host, cfg *config) (*hop, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.wg.Go(s.sweep)
+	if s.saved.path != "" {
+		s.wg.Go(s.keepSaved)
+	}
 	h.Network().Notify((*leavers)(s))
+	for _, p := range s.saved.peers() { // one may have come before the relay
+		if s.direct(p) != nil {
+			s.returned(p)
+		}
+	}
 	h.SetStreamHandler(proto.ProtoIDv2Hop, s.handle)
 	s.metrics.status.Set(1)
 	return s, nil
@@ -109,13 +125,14 @@ func (h *hop) close() error {
 	h.endAll(CauseShutdown)
 	h.requests.close() // these may wait for a peer that is silent
 	h.wg.Wait()
+	err := h.save()
 	for _, r := range h.table.list(time.Time{}) {
 		h.release(r.Peer, ReasonShutdown)
 	}
 	h.stopPolicy()
 	h.scope.Done()
 	h.metrics.unregister()
-	return h.events.close()
+	return errors.Join(err, h.events.close())
 }
 
 // enter counts a request, unless the service is closed.
@@ -265,22 +282,28 @@ func (h *hop) sweep() {
 			for _, r := range h.table.expire(now) {
 				h.gone(r, ReasonExpired)
 			}
+			h.saved.expire(now)
 		case <-h.ctx.Done():
 			return
 		}
 	}
 }
 
-// leavers hears of peers that leave: a reservation ends with the connection.
+// leavers hears of peers that come and leave: a reservation ends with the connection.
 type leavers hop
 
+// Disconnected is told of each connection that ends.
 func (l *leavers) Disconnected(_ network.Network, c network.Conn) {
+	(*hop)(l).lost(c)
 	if p := c.RemotePeer(); (*hop)(l).direct(p) == nil {
 		(*hop)(l).release(p, ReasonDisconnected)
 	}
 }
 
-func (*leavers) Connected(network.Network, network.Conn)   {}
+// Connected is told of a peer that may have held a reservation before the relay
+// was started again.
+func (l *leavers) Connected(_ network.Network, c network.Conn) { (*hop)(l).returned(c.RemotePeer()) }
+
 func (*leavers) Listen(network.Network, ma.Multiaddr)      {}
 func (*leavers) ListenClose(network.Network, ma.Multiaddr) {}
 
@@ -333,14 +356,7 @@ func (h *hop) judge(ctx context.Context, held Reservation) {
 
 // evict ends what a peer has of the relay.
 func (h *hop) evict(p peer.ID, why Reason) bool {
+	saved := h.saved.forget(p)
 	held := h.release(p, why)
-	return h.endThoseOf(p, CauseEvicted) > 0 || held
-}
-
-// drain refuses what is new and waits until no circuit is open.
-func (h *hop) drain(ctx context.Context) error {
-	h.mu.Lock()
-	h.draining = true
-	h.mu.Unlock()
-	return h.idle(ctx)
+	return h.endThoseOf(p, CauseEvicted) > 0 || held || saved
 }

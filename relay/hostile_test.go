@@ -11,9 +11,11 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -268,7 +270,9 @@ func TestBulkMakesRoom(t *testing.T) {
 	s := echoThrough(t, a, rh, b)
 	closed() // opened
 	connect(t, c, rh)
-	ask := func() pbv2.Status { return hop(t, c, rh, send(hopMessage(pbv2.HopMessage_CONNECT, b.ID()))).GetStatus() }
+	ask := func() pbv2.Status {
+		return hop(t, c, rh, send(hopMessage(pbv2.HopMessage_CONNECT, b.ID()))).GetStatus()
+	}
 	if status := ask(); status != pbv2.Status_RESOURCE_LIMIT_EXCEEDED {
 		t.Errorf("answer %v while the relay is full of signaling", status)
 	}
@@ -291,29 +295,78 @@ func TestBulkMakesRoom(t *testing.T) {
 	waitFor(t, func() bool { return len(r.Circuits()) == 0 })
 }
 
+// rawCircuit opens a circuit, and returns its streams at both ends.
+func rawCircuit(t *testing.T, a, rh, b host.Host) (src, dst network.Stream) {
+	t.Helper()
+	taken := make(chan network.Stream, 1)
+	b.SetStreamHandler(proto.ProtoIDv2Stop, func(s network.Stream) {
+		in := util.NewDelimitedReader(s, 4096)
+		defer in.Close()
+		var m pbv2.StopMessage
+		if in.ReadMsg(&m) != nil {
+			return
+		}
+		_ = util.NewDelimitedWriter(s).WriteMsg(&pbv2.StopMessage{Type: pbv2.StopMessage_STATUS.Enum(), Status: pbv2.Status_OK.Enum()})
+		taken <- s
+	})
+	src, err := a.NewStream(t.Context(), rh.ID(), proto.ProtoIDv2Hop)
+	if err == nil {
+		err = send(hopMessage(pbv2.HopMessage_CONNECT, b.ID()))(src)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := util.NewDelimitedReader(src, 4096)
+	defer in.Close()
+	var answer pbv2.HopMessage
+	if err := in.ReadMsg(&answer); err != nil || answer.GetStatus() != pbv2.Status_OK {
+		t.Fatalf("answer %v, %v", &answer, err)
+	}
+	return src, <-taken
+}
+
 // Whoever ends a circuit is named.
 func TestCauses(t *testing.T) {
-	for _, want := range []relay.Cause{relay.CauseSource, relay.CauseDestination, relay.CauseEvicted, relay.CauseShutdown} {
-		t.Run(string(want), func(t *testing.T) {
+	read := func(s network.Stream) { _, _ = s.Read(make([]byte, 1)) }
+	for name, c := range map[string]struct {
+		end  func(r *relay.Relay, a peer.ID, src, dst network.Stream)
+		want relay.Cause
+	}{
+		"source resets":      {func(_ *relay.Relay, _ peer.ID, src, _ network.Stream) { _ = src.Reset() }, relay.CauseSource},
+		"destination resets": {func(_ *relay.Relay, _ peer.ID, _, dst network.Stream) { _ = dst.Reset() }, relay.CauseDestination},
+		"source leaves":      {func(_ *relay.Relay, _ peer.ID, src, _ network.Stream) { _ = src.Conn().Close() }, relay.CauseSource},
+		"source closes, destination resets": {func(_ *relay.Relay, _ peer.ID, src, dst network.Stream) {
+			_ = src.CloseWrite()
+			read(dst)
+			_ = dst.Reset()
+		}, relay.CauseSource},
+		"both close": {func(_ *relay.Relay, _ peer.ID, src, dst network.Stream) {
+			_ = src.CloseWrite()
+			read(dst)
+			_ = dst.CloseWrite()
+		}, relay.CauseClosed},
+		"evicted": {func(r *relay.Relay, a peer.ID, _, _ network.Stream) { r.Evict(a) }, relay.CauseEvicted},
+		"closed":  {func(r *relay.Relay, _ peer.ID, _, _ network.Stream) { _ = r.Close() }, relay.CauseShutdown},
+	} {
+		t.Run(name, func(t *testing.T) {
 			r, rh := newRelay(t)
 			a, b := newHost(t), newHost(t)
 			closed := events(t, rh, new(relay.EvtCircuit))
+			connect(t, a, rh)
 			reserve(t, b, rh)
-			echoThrough(t, a, rh, b)
+			src, dst := rawCircuit(t, a, rh, b)
 			closed() // opened
-			switch want {
-			case relay.CauseSource:
-				_ = a.Network().ClosePeer(rh.ID())
-			case relay.CauseDestination:
-				_ = b.Network().ClosePeer(rh.ID())
-			case relay.CauseEvicted:
-				r.Evict(a.ID())
-			default:
-				_ = r.Close()
+			if _, err := src.Write([]byte("hello")); err != nil {
+				t.Fatal(err)
 			}
-			if e, _ := closed().(relay.EvtCircuit); e.Cause != want || e.Duration <= 0 {
-				t.Errorf("%+v, want the cause %s", e, want)
+			if _, err := io.ReadFull(dst, make([]byte, 5)); err != nil {
+				t.Fatal(err)
 			}
+			c.end(r, a.ID(), src, dst)
+			if e, _ := closed().(relay.EvtCircuit); e.Cause != c.want || e.Duration <= 0 || e.Sent != 5 || e.Received != 0 {
+				t.Errorf("%+v, want the cause %s and 5 bytes sent", e, c.want)
+			}
+			_, _ = src.Reset(), dst.Reset()
 		})
 	}
 }

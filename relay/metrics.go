@@ -22,6 +22,7 @@ type metrics struct {
 	bytes        prometheus.CounterFunc
 	unread       prometheus.Counter
 	dropped      prometheus.Counter
+	unsaved      prometheus.Counter
 	stun         *prometheus.CounterVec
 	unregister   func()
 }
@@ -42,7 +43,7 @@ func newMetrics(r prometheus.Registerer, bytes func() float64) (*metrics, error)
 	m := &metrics{
 		status:       gauge("status", "1 while the relay serves."),
 		reservations: gauge("reservations", "Reservations held."),
-		changes:      vec("reservations_total", "Reservations opened, renewed and closed.", "type"),
+		changes:      vec("reservations_total", "Reservations opened, renewed, restored and closed.", "type"),
 		circuits:     vec("connections_total", "Circuits opened and closed.", "type"),
 		responses: [2]*prometheus.CounterVec{
 			vec("reservation_request_response_status_total", "RESERVE requests, by answer.", "status"),
@@ -61,11 +62,12 @@ func newMetrics(r prometheus.Registerer, bytes func() float64) (*metrics, error)
 			Namespace: ns, Subsystem: sub, Name: "data_transferred_bytes_total", Help: "Bytes carried by circuits.",
 		}, bytes),
 		unread:  counter("requests_unread_total", "HOP streams reset because too many requests were being read."),
+		unsaved: counter("saved_table_errors_total", "Failed attempts to save the reservation table."),
 		dropped: counter("events_dropped_total", "Events that no subscriber saw because one was slow."),
 	}
 	var err error
 	m.unregister, err = prom.Register(r, m.status, m.reservations, m.changes, m.circuits, m.responses[0], m.responses[1],
-		m.rejections[0], m.rejections[1], m.causes, m.duration, m.bytes, m.stun, m.unread, m.dropped)
+		m.rejections[0], m.rejections[1], m.causes, m.duration, m.bytes, m.stun, m.unread, m.dropped, m.unsaved)
 	return m, err
 }
 
@@ -99,6 +101,7 @@ func (m *metrics) refused(op Op, why Reason) {
 func (m *metrics) changed(c ReservationChange) {
 	m.changes.WithLabelValues(map[ReservationChange]string{
 		ReservationMade: "opened", ReservationRenewed: "renewed", ReservationEnded: "closed",
+		ReservationRestored: "restored",
 	}[c]).Inc()
 }
 

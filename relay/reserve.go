@@ -12,6 +12,7 @@ import (
 
 // reserve answers a RESERVE.
 func (h *hop) reserve(s network.Stream) {
+	h.restore(s.Conn().RemotePeer()) // so that this renews it
 	r := h.request(Reserve, s.Conn(), "")
 	d := h.decide(h.ctx, r)
 	why, refused := d.Refused()
@@ -35,31 +36,39 @@ func (h *hop) reserve(s network.Stream) {
 
 // admit puts a reservation that the policy has allowed into the table.
 func (h *hop) admit(r *Request, d Decision) Reason {
+	return h.hold(h.entry(r, d), ReservationMade)
+}
+
+func (h *hop) entry(r *Request, d Decision) *reservation {
 	terms := h.limits.terms(d.Terms())
-	entry := &reservation{
+	return &reservation{
 		Reservation: Reservation{Peer: r.Peer, Addr: r.Addr, Since: r.Time, Expires: r.Time.Add(terms.TTL), Terms: terms},
 		release:     d.Release,
 	}
+}
+
+// hold puts a reservation into the table, and tells of it as a change unless it
+// renews another.
+func (h *hop) hold(entry *reservation, change ReservationChange) Reason {
 	renewed, evicted, why := h.table.put(entry)
 	if why != "" {
-		d.Release()
+		entry.release()
 		return why
 	}
 	if evicted != nil {
 		h.gone(evicted, ReasonCapacity)
 	}
-	change := ReservationRenewed
 	if renewed != nil {
 		renewed.release()
+		change = ReservationRenewed
 	} else {
-		change = ReservationMade
 		h.metrics.reservations.Inc()
-		h.host.ConnManager().TagPeer(r.Peer, tagReservation, weightReservation)
+		h.host.ConnManager().TagPeer(entry.Peer, tagReservation, weightReservation)
 	}
 	h.metrics.changed(change)
-	h.events.reservation(EvtReservation{Peer: r.Peer, Addr: r.Addr, Change: change, Expires: entry.Expires})
-	if h.direct(r.Peer) == nil { // it has left meanwhile, which was told before
-		h.release(r.Peer, ReasonDisconnected)
+	h.events.reservation(EvtReservation{Peer: entry.Peer, Addr: entry.Addr, Change: change, Expires: entry.Expires})
+	if h.direct(entry.Peer) == nil { // it has left meanwhile, which was told before
+		h.release(entry.Peer, ReasonDisconnected)
 	}
 	return ""
 }
