@@ -19,7 +19,7 @@ const tellTimeout = 30 * time.Second
 func (h *hop) drain(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := context.AfterFunc(h.ctx, func() { cancel(ErrClosed) })
+	stop := context.AfterFunc(h.ctx, func() { cancel(ErrClosed) }) //nolint:contextcheck // Close ends it too
 	defer stop()
 	h.mu.Lock()
 	h.draining = true

@@ -63,7 +63,9 @@ func (l Limits) scaleServices(limits *rcmgr.ScalingLimitConfig, coming int) {
 		StreamsInbound: l.Circuits + maxUnread, StreamsOutbound: l.Circuits, Streams: 2*l.Circuits + maxUnread,
 		Memory: int64(l.Circuits)*int64(2*l.BufferSize+2*maxMessage) + maxUnread*maxMessage,
 	}
-	identified := rcmgr.BaseLimit{StreamsInbound: coming, StreamsOutbound: coming, Streams: 2 * coming, Memory: int64(coming) * 2 * identifyRecord}
+	identified := rcmgr.BaseLimit{
+		StreamsInbound: coming, StreamsOutbound: coming, Streams: 2 * coming, Memory: int64(coming) * 2 * identifyRecord,
+	}
 	addService(limits, relayv2.ServiceName, circuits)
 	addService(limits, identify.ServiceName, identified)
 	for id, more := range map[protocol.ID]rcmgr.BaseLimit{

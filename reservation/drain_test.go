@@ -68,7 +68,7 @@ func awaitProtocol(t *testing.T, h host.Host, p peer.ID, id protocol.ID) {
 // ends the wait.
 func TestDrainDoesNotTrustPeers(t *testing.T) {
 	for _, byClose := range []bool{false, true} {
-		t.Run(fmt.Sprint(byClose), func(t *testing.T) {
+		t.Run(map[bool]string{false: "deadline", true: "Close"}[byClose], func(t *testing.T) {
 			r, rh := newTangoRelay(t)
 			h := newHost(t)
 			asked := make(chan network.Stream, 1)
@@ -93,7 +93,10 @@ func TestDrainDoesNotTrustPeers(t *testing.T) {
 				go func() { _ = r.Close() }()
 			}
 			select {
-			case <-done:
+			case err := <-done:
+				if err != nil {
+					t.Error(err)
+				}
 			case <-time.After(5 * time.Second):
 				t.Fatal("Shutdown waits for the peer")
 			}
