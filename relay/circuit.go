@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,13 +24,18 @@ type Cause string
 
 // The causes.
 const (
-	CauseClosed   Cause = "closed"   // by its ends
-	CauseReset    Cause = "reset"    // by one of its ends, or with its connection
-	CauseData     Cause = "data"     // it carried as many bytes as it may
-	CauseDuration Cause = "duration" // it was open as long as it may
-	CauseEvicted  Cause = "evicted"  // see [Relay.Evict]
-	CauseShutdown Cause = "shutdown" // the relay was closed
+	CauseClosed      Cause = "closed"      // by both its ends
+	CauseSource      Cause = "source"      // its source broke it off, or has left
+	CauseDestination Cause = "destination" // its destination broke it off, or has left
+	CauseData        Cause = "data"        // it carried as many bytes as it may
+	CauseDuration    Cause = "duration"    // it was open as long as it may
+	CauseCapacity    Cause = "capacity"    // it was bulk and made room, see [Limits.Circuits]
+	CauseEvicted     Cause = "evicted"     // see [Relay.Evict]
+	CauseShutdown    Cause = "shutdown"    // the relay was closed
 )
+
+// causeOf is the cause when an end breaks off.
+var causeOf = [2]Cause{CauseSource, CauseDestination}
 
 // Circuit is an open circuit.
 type Circuit struct {
@@ -44,30 +49,66 @@ type circuit struct {
 	src, dst peer.ID
 	since    time.Time
 	terms    Terms
-	streams  [2]network.Stream // to the source, to the destination
-	carried  [2]atomic.Int64   // bytes that came from each
-	rates    [2]*rate.Limiter  // of both ends, nil without
-	done     chan struct{}     // closed by end
+	carried  [2]atomic.Int64  // bytes that came from each end
+	rates    [2]*rate.Limiter // of both ends, nil without
+	first    atomic.Int32     // 1 + the end that closed its side first, 0 if none has
+	bulk     func()           // called once it has carried more than freeBytes; may be called again
+	seated   bool             // guarded by the mutex of circuits: it counts for the capacity
 
-	mu    sync.Mutex
-	cause Cause // guarded by mu; empty while it is open
+	ctx    context.Context //nolint:containedctx // until the circuit ends
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	streams [2]network.Stream // guarded by mu; to the source, to the destination
+	cause   Cause             // guarded by mu; empty while it is open
 }
 
-// end resets both streams; the first cause counts.
-func (c *circuit) end(why Cause) {
+func newCircuit(ctx context.Context, src, dst peer.ID) *circuit {
+	c := &circuit{src: src, dst: dst, since: time.Now(), bulk: func() {}}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	return c
+}
+
+// begin gives the circuit its streams, unless it was ended before.
+func (c *circuit) begin(src, dst network.Stream) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause != "" {
-		return
+		return false
+	}
+	c.streams = [2]network.Stream{src, dst}
+	return true
+}
+
+// end resets both streams, unless the circuit was ended before: the first cause
+// counts.
+func (c *circuit) end(why Cause) bool {
+	c.mu.Lock()
+	if c.cause != "" {
+		c.mu.Unlock()
+		return false
 	}
 	c.cause = why
-	close(c.done)
-	if why == CauseClosed {
-		return
-	}
-	for _, s := range c.streams {
-		if s != nil {
+	streams := c.streams
+	c.mu.Unlock()
+	c.cancel()
+	for _, s := range streams {
+		if s != nil && why != CauseClosed {
 			_ = s.Reset()
+		}
+	}
+	return true
+}
+
+// lost ends the circuit if it is on a connection, which has ended. Its streams
+// may look as if they had been closed in order.
+func (c *circuit) lost(conn network.Conn) {
+	c.mu.Lock()
+	streams := c.streams
+	c.mu.Unlock()
+	for end, s := range streams {
+		if s != nil && s.Conn() == conn {
+			c.end(causeOf[end])
 		}
 	}
 }
@@ -82,32 +123,33 @@ func (c *circuit) public() Circuit {
 	return Circuit{c.src, c.dst, c.since, c.carried[0].Load(), c.carried[1].Load()}
 }
 
-// freeBytes is what each direction of a circuit carries before it counts for
-// the peers' rates: what identify and signaling need, so that they are never
-// slowed down by what else the peers do.
+// freeBytes is what each direction of a circuit carries before it is bulk, and
+// counts for the peers' rates: what identify and signaling need, so that they
+// are never held up by what else the peers do.
 const freeBytes = 128 << 10
 
 // run copies until both directions have ended.
 func (c *circuit) run(bufferSize int) {
-	deadline := time.Now().Add(c.terms.Duration)
-	for _, s := range c.streams {
-		_ = s.SetDeadline(deadline)
-	}
+	c.mu.Lock()
+	streams := c.streams
+	c.mu.Unlock()
+	over := time.AfterFunc(c.terms.Duration, func() { _ = c.end(CauseDuration) })
+	defer over.Stop()
 	var back sync.WaitGroup
-	back.Go(func() { c.copy(1, bufferSize) })
-	c.copy(0, bufferSize)
+	back.Go(func() { c.copy(streams, 1, bufferSize) })
+	c.copy(streams, 0, bufferSize)
 	back.Wait()
 	c.end(CauseClosed)
-	for _, s := range c.streams {
+	for _, s := range streams {
 		_ = s.Close()
 	}
 }
 
 // copy copies from the stream of one end to that of the other.
-func (c *circuit) copy(from, bufferSize int) {
+func (c *circuit) copy(streams [2]network.Stream, from, bufferSize int) {
 	buf := pool.Get(bufferSize)
 	defer pool.Put(buf)
-	src, dst := c.streams[from], c.streams[1-from]
+	src, dst := streams[from], streams[1-from]
 	for {
 		n, err := src.Read(buf)
 		total := c.carried[from].Add(int64(n))
@@ -116,73 +158,87 @@ func (c *circuit) copy(from, bufferSize int) {
 			c.end(CauseData)
 			return
 		case n > 0:
-			if total > freeBytes && !c.wait(n) {
+			if total > freeBytes && !c.wait(n, total) {
 				return
 			}
 			if _, err := dst.Write(buf[:n]); err != nil {
-				c.end(causeOf(err))
+				c.broken(1 - from)
 				return
 			}
 		}
 		if errors.Is(err, io.EOF) {
+			c.first.CompareAndSwap(0, int32(from)+1)
 			_ = dst.CloseWrite()
 			return
 		}
 		if err != nil {
-			c.end(causeOf(err))
+			c.broken(from)
 			return
 		}
 	}
 }
 
-// wait waits until the rates of both ends allow n bytes more.
-func (c *circuit) wait(n int) bool {
+// broken ends a circuit of which an end's stream fails. A peer that leaves often
+// closes its side first, upon which the other breaks off: that counts as the
+// first one's doing.
+func (c *circuit) broken(end int) {
+	if first := c.first.Load(); first != 0 {
+		end = int(first) - 1
+	}
+	c.end(causeOf[end])
+}
+
+// wait waits until the rates of both ends allow n bytes more, of which the last
+// makes it total.
+func (c *circuit) wait(n int, total int64) bool {
+	if total-int64(n) <= freeBytes {
+		c.bulk()
+	}
 	for _, r := range c.rates {
 		if r == nil {
 			continue
 		}
+		delay := r.ReserveN(time.Now(), n).Delay()
+		if delay == 0 {
+			continue
+		}
+		over := time.NewTimer(delay)
 		select {
-		case <-time.After(r.ReserveN(time.Now(), n).Delay()):
-		case <-c.done:
+		case <-over.C:
+		case <-c.ctx.Done():
+			over.Stop()
 			return false
 		}
 	}
 	return true
 }
 
-func causeOf(err error) Cause {
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return CauseDuration
-	}
-	return CauseReset
-}
-
 // connectTimeout is how long a destination may take to answer.
 const connectTimeout = 30 * time.Second
 
 // callStop asks the destination to take a circuit, over the connection that it
-// has to the relay.
-func (h *hop) callStop(ctx context.Context, c *circuit) (network.Stream, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+// has to the relay. It gives up as soon as the circuit is ended.
+func (h *hop) callStop(c *circuit) (network.Stream, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, connectTimeout)
 	defer cancel()
 	s, err := h.host.NewStream(network.WithNoDial(ctx, "relay"), c.dst, proto.ProtoIDv2Stop)
 	if err != nil {
 		return nil, err
 	}
-	if err := h.handshake(ctx, s, c); err != nil {
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	if err := h.handshake(s, c); err != nil {
 		_ = s.Reset()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (h *hop) handshake(ctx context.Context, s network.Stream, c *circuit) error {
+func (h *hop) handshake(s network.Stream, c *circuit) error {
 	if err := attach(s); err != nil {
 		return err
 	}
 	defer s.Scope().ReleaseMemory(maxMessage)
-	deadline, _ := ctx.Deadline()
-	_ = s.SetDeadline(deadline)
 	err := util.NewDelimitedWriter(s).WriteMsg(&pbv2.StopMessage{
 		Type:  pbv2.StopMessage_CONNECT.Enum(),
 		Peer:  util.PeerInfoToPeerV2(peer.AddrInfo{ID: c.src}),
@@ -203,7 +259,9 @@ func (h *hop) handshake(ctx context.Context, s network.Stream, c *circuit) error
 	return nil
 }
 
+// limitMessage tells what a circuit may carry. 0 s would mean without a limit.
 func limitMessage(t Terms) *pbv2.Limit {
-	seconds, data := uint32(t.Duration/time.Second), uint64(t.Data)
+	seconds := uint32(min((t.Duration+time.Second-1)/time.Second, math.MaxUint32))
+	data := uint64(t.Data)
 	return &pbv2.Limit{Duration: &seconds, Data: &data}
 }

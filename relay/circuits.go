@@ -3,6 +3,7 @@ package relay
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
@@ -21,21 +22,11 @@ type openCircuit struct {
 func (c *openCircuit) onRelease(f func()) { c.releases = append(c.releases, f) }
 
 func (c *openCircuit) release() {
+	c.cancel()
 	for _, f := range slices.Backward(c.releases) {
 		f()
 	}
 	c.releases = nil
-}
-
-// begin gives the circuit its streams, unless it was ended before.
-func (c *circuit) begin(src, dst network.Stream) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cause != "" {
-		return false
-	}
-	c.streams = [2]network.Stream{src, dst}
-	return true
 }
 
 // circuits is the circuits that are open or about to be.
@@ -45,13 +36,17 @@ type circuits struct {
 
 	mu      sync.Mutex
 	all     map[*circuit]struct{} // guarded by mu, as all below
+	seats   int                   // taken by those of all that are seated
+	bulk    []*circuit            // those seated that have carried much, in the order in which they became so
+	bytes   int64                 // carried by those that have closed
 	peers   map[peer.ID]*party
 	changed chan struct{} // closed and made anew when a circuit has ended
+	closed  bool
 }
 
 // party is a peer at an end of circuits.
 type party struct {
-	circuits int
+	circuits map[*circuit]struct{}
 	rate     *rate.Limiter // nil without
 }
 
@@ -63,36 +58,85 @@ func newCircuits(h host.Host, l Limits) circuits {
 }
 
 // enlist counts a circuit, until it is released, if its peers may have another.
+// If all places are taken the one that has been bulk for longest makes room:
+// signaling always wins.
 func (cs *circuits) enlist(c *openCircuit, rates [2]int64) Reason {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	ends := [2]peer.ID{c.src, c.dst}
-	for _, p := range ends {
-		if party := cs.peers[p]; party != nil && party.circuits >= cs.limits.CircuitsPerPeer {
-			return ReasonPerPeer
-		}
+	victim, why := cs.seat(c, rates)
+	if victim != nil {
+		victim.end(CauseCapacity)
 	}
-	if len(cs.all) >= cs.limits.Circuits {
-		return ReasonCapacity
+	if why == "" {
+		c.onRelease(func() { cs.leave(c.circuit) })
 	}
-	cs.all[c.circuit] = struct{}{}
-	for i, p := range ends {
-		c.rates[i] = cs.join(p, cmp.Or(rates[i], cs.limits.Rate))
-	}
-	c.onRelease(func() { cs.leave(c.circuit) })
-	return ""
+	return why
 }
 
-func (cs *circuits) join(p peer.ID, perSecond int64) *rate.Limiter {
+func (cs *circuits) seat(c *openCircuit, rates [2]int64) (victim *circuit, why Reason) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.closed {
+		return nil, ReasonShutdown
+	}
+	ends := [2]peer.ID{c.src, c.dst}
+	for _, p := range ends {
+		if party := cs.peers[p]; party != nil && len(party.circuits) >= cs.limits.CircuitsPerPeer {
+			return nil, ReasonPerPeer
+		}
+	}
+	if cs.seats >= cs.limits.Circuits {
+		if len(cs.bulk) == 0 {
+			return nil, ReasonCapacity
+		}
+		victim = cs.bulk[0]
+		cs.unseat(victim)
+	}
+	cs.all[c.circuit] = struct{}{}
+	cs.seats++
+	c.seated, c.bulk = true, func() { cs.becameBulk(c.circuit) }
+	for i, p := range ends {
+		c.rates[i] = cs.join(c.circuit, p, cmp.Or(rates[i], cs.limits.Rate))
+	}
+	return victim, ""
+}
+
+func (cs *circuits) unseat(c *circuit) {
+	if !c.seated {
+		return
+	}
+	c.seated = false
+	cs.seats--
+	if at := slices.Index(cs.bulk, c); at >= 0 {
+		cs.bulk = slices.Delete(cs.bulk, at, at+1)
+	}
+}
+
+// becameBulk notes that a circuit has carried more than signaling needs.
+func (cs *circuits) becameBulk(c *circuit) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if c.seated && !slices.Contains(cs.bulk, c) {
+		cs.bulk = append(cs.bulk, c)
+	}
+}
+
+// join counts a circuit of a peer. Of the rates that its circuits are given the
+// smallest counts for all.
+func (cs *circuits) join(c *circuit, p peer.ID, perSecond int64) *rate.Limiter {
 	e := cs.peers[p]
 	if e == nil {
-		e = new(party)
+		e = &party{circuits: make(map[*circuit]struct{})}
 		cs.peers[p] = e
 		cs.host.ConnManager().TagPeer(p, tagCircuit, weightCircuit)
 	}
-	e.circuits++
-	if perSecond > 0 && e.rate == nil {
-		e.rate = rate.NewLimiter(rate.Limit(perSecond), int(max(perSecond, int64(cs.limits.BufferSize))))
+	e.circuits[c] = struct{}{}
+	limit, burst := rate.Limit(perSecond), int(max(perSecond, int64(cs.limits.BufferSize)))
+	switch {
+	case perSecond == 0:
+	case e.rate == nil:
+		e.rate = rate.NewLimiter(limit, burst)
+	case limit < e.rate.Limit():
+		e.rate.SetLimit(limit)
+		e.rate.SetBurst(burst)
 	}
 	return e.rate
 }
@@ -101,15 +145,32 @@ func (cs *circuits) leave(c *circuit) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	delete(cs.all, c)
+	cs.unseat(c)
+	cs.bytes += c.carried[0].Load() + c.carried[1].Load()
 	for _, p := range [2]peer.ID{c.src, c.dst} {
 		e := cs.peers[p]
-		if e.circuits--; e.circuits == 0 {
+		if e == nil { // its other end was the same
+			continue
+		}
+		delete(e.circuits, c)
+		if len(e.circuits) == 0 {
 			delete(cs.peers, p)
 			cs.host.ConnManager().UntagPeer(p, tagCircuit)
 		}
 	}
 	close(cs.changed)
 	cs.changed = make(chan struct{})
+}
+
+// transferred returns how many bytes circuits have carried, open ones among them.
+func (cs *circuits) transferred() float64 {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	n := cs.bytes
+	for c := range cs.all {
+		n += c.carried[0].Load() + c.carried[1].Load()
+	}
+	return float64(n)
 }
 
 // list returns the circuits that are open, the oldest first.
@@ -124,24 +185,42 @@ func (cs *circuits) list() []Circuit {
 	return all
 }
 
+// endAll ends all circuits and takes no more.
 func (cs *circuits) endAll(why Cause) {
 	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	for c := range cs.all {
+	cs.closed = true
+	all := slices.Collect(maps.Keys(cs.all))
+	cs.mu.Unlock()
+	for _, c := range all {
 		c.end(why)
 	}
 }
 
+// endThoseOf ends a peer's circuits, and says how many.
 func (cs *circuits) endThoseOf(p peer.ID, why Cause) (n int) {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	for c := range cs.all {
-		if c.src == p || c.dst == p {
-			c.end(why)
+	for _, c := range cs.those(p) {
+		if c.end(why) {
 			n++
 		}
 	}
 	return n
+}
+
+// lost ends the circuits on a connection that has ended.
+func (cs *circuits) lost(conn network.Conn) {
+	for _, c := range cs.those(conn.RemotePeer()) {
+		c.lost(conn)
+	}
+}
+
+// those returns a peer's circuits.
+func (cs *circuits) those(p peer.ID) []*circuit {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if e := cs.peers[p]; e != nil {
+		return slices.Collect(maps.Keys(e.circuits))
+	}
+	return nil
 }
 
 // idle waits until no circuit is open.

@@ -43,6 +43,10 @@
 //     by repeating the last announcement of each of the others, and forgets
 //     who has gone;
 //   - says why it refuses, and ends circuits when it is closed;
+//   - when all circuits are taken lets one go that has carried more than
+//     signaling needs, so that newcomers still meet;
+//   - may keep its reservations in a file ([WithSavedTable]), and tells tango
+//     peers where else to go before it leaves ([WithAlternatives]);
 //   - always limits circuits: on an unlimited one GossipSub settles, in js and
 //     in Go, and is lost with the relay.
 //
@@ -50,18 +54,27 @@
 //
 // [New] validates its options before it starts anything. A Relay is safe for
 // concurrent use. Close it before its host. [Relay.Shutdown] waits for the
-// circuits that are open, [Relay.Close] resets them. [EvtReservation] and
+// circuits that are open, and up to 30 s for peers that look for another relay;
+// [Relay.Close] resets all at once. [EvtReservation] and
 // [EvtCircuit] on the host's event bus tell of everything, also of what was
 // refused and why; a subscriber that does not read loses the relay's events
-// beyond 1024, and holds up Close.
+// beyond 1024, which are counted, and holds up Close.
 //
 // # Limits and security
 //
 // [Limits] bounds reservations and circuits, and its methods scale a resource
-// manager to match. Circuits are end-to-end encrypted: the relay learns who
+// manager to match. Of requests that have not been read yet there are at most 16
+// of a peer and 2048 in all; further streams are reset. Circuits are end-to-end encrypted: the relay learns who
 // talks to whom and how much, not what. Subscriptions to other topics than the
 // relay's are ignored. What a relay remembers of announcements is bounded to
 // 4096, and a newcomer is sent at most 32.
+//
+// # Wire format
+//
+// Circuit v2, and to tango peers /tango/relay-notice/1.0.0: a stream opened by the
+// relay on which it writes {"leaves": seconds, "alternatives": [address, ...]} as
+// JSON of at most 4096 bytes. The peer closes the stream when it holds a
+// reservation elsewhere, or has found none.
 //
 // Specifications: libp2p specs, relay/circuit-v2.md and
 // pubsub/gossipsub/gossipsub-v1.1.md.

@@ -20,39 +20,45 @@ const (
 	ReservationRenewed ReservationChange = "renewed"
 	ReservationRefused ReservationChange = "refused"
 	ReservationEnded   ReservationChange = "ended"
+	// ReservationRestored says that a peer is back that held it before the relay was
+	// started again, see [WithSavedTable].
+	ReservationRestored ReservationChange = "restored"
 )
 
 // EvtReservation is emitted on the host's event bus when a reservation is made,
-// renewed, refused, or has ended.
+// renewed, restored, refused, or has ended.
 type EvtReservation struct {
 	Peer    peer.ID
 	Addr    netip.Addr
 	Change  ReservationChange
 	Reason  Reason    // why it was refused or has ended
-	Expires time.Time // of one that was made or renewed
+	Expires time.Time // of one that was made, renewed or restored
 }
 
 // EvtCircuit is emitted on the host's event bus when a circuit was opened, was
-// refused, with a Reason, and when it has ended, with a Cause.
+// refused, with a Reason, and when it has ended, with a Cause. In the first two
+// cases it has carried nothing yet.
 type EvtCircuit struct {
 	Circuit
-	Reason Reason
-	Cause  Cause
+	Reason   Reason
+	Cause    Cause
+	Duration time.Duration // of one that has ended, from the request on
 }
 
 // eventQueue is how many events wait for a subscriber that is slow. Beyond that
-// they are dropped: the relay does not wait.
+// they are dropped, and counted: the relay does not wait.
 const eventQueue = 1024
 
 // events emits in a goroutine of its own.
 type events struct {
 	queue    chan any
+	dropped  func()
 	emitters [2]event.Emitter
 	wg       sync.WaitGroup
 }
 
-func newEvents(h host.Host) (*events, error) {
-	e := &events{queue: make(chan any, eventQueue)}
+func newEvents(h host.Host, dropped func()) (*events, error) {
+	e := &events{queue: make(chan any, eventQueue), dropped: dropped}
 	for i, kind := range []any{new(EvtReservation), new(EvtCircuit)} {
 		var err error
 		if e.emitters[i], err = h.EventBus().Emitter(kind); err != nil {
@@ -79,6 +85,7 @@ func (e *events) put(ev any) {
 	select {
 	case e.queue <- ev:
 	default:
+		e.dropped()
 		log.Debugw("event dropped, subscribers are slow", "event", ev)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/record"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
@@ -40,14 +39,16 @@ const (
 // hop is the service of circuit v2. go-libp2p's own has the same terms for
 // everybody, one reason for all refusals, no list, and circuits that outlive it.
 type hop struct {
-	host    host.Host
-	limits  Limits
-	addrs   func(ma.Multiaddr) bool
-	table   *table
-	metrics *metrics
-	events  *events
-	scope   network.ResourceScopeSpan
+	host     host.Host
+	limits   Limits
+	table    *table
+	requests *requests
+	saved    *saved
+	metrics  *metrics
+	events   *events
+	scope    network.ResourceScopeSpan
 	circuits
+	alternatives []peer.AddrInfo
 
 	ctx    context.Context //nolint:containedctx // bounds what runs for peers
 	cancel context.CancelFunc
@@ -62,18 +63,24 @@ type hop struct {
 
 func newHop(h host.Host, cfg *config) (*hop, error) {
 	s := &hop{
-		host:       h,
-		limits:     cfg.limits,
-		addrs:      reservationAddrs(h),
-		table:      newTable(cfg.limits),
-		circuits:   newCircuits(h, cfg.limits),
-		stopPolicy: func() {},
+		host:         h,
+		limits:       cfg.limits,
+		table:        newTable(cfg.limits),
+		requests:     newRequests(),
+		saved:        newSaved(cfg.savedTable, cfg.saved, cfg.limits.Reservations, time.Now()),
+		circuits:     newCircuits(h, cfg.limits),
+		alternatives: cfg.alternatives,
+		stopPolicy:   func() {},
 	}
-	var err error
-	if s.metrics, err = newMetrics(cfg.registerer); err != nil {
+	s.table.changed = s.saved.changed
+	if err := s.save(); err != nil {
 		return nil, err
 	}
-	if s.events, err = newEvents(h); err != nil {
+	var err error
+	if s.metrics, err = newMetrics(cfg.registerer, s.transferred); err != nil {
+		return nil, err
+	}
+	if s.events, err = newEvents(h, s.metrics.dropped.Inc); err != nil {
 		s.metrics.unregister()
 		return nil, err
 	}
@@ -93,7 +100,15 @@ func newHop(h host.Host, cfg *config) (*hop, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.wg.Go(s.sweep)
+	if s.saved.path != "" {
+		s.wg.Go(s.keepSaved)
+	}
 	h.Network().Notify((*leavers)(s))
+	for _, p := range s.saved.peers() { // one may have come before the relay
+		if s.direct(p) != nil {
+			s.returned(p)
+		}
+	}
 	h.SetStreamHandler(proto.ProtoIDv2Hop, s.handle)
 	s.metrics.status.Set(1)
 	return s, nil
@@ -108,14 +123,16 @@ func (h *hop) close() error {
 	h.mu.Unlock()
 	h.cancel()
 	h.endAll(CauseShutdown)
+	h.requests.close() // these may wait for a peer that is silent
 	h.wg.Wait()
+	err := h.save()
 	for _, r := range h.table.list(time.Time{}) {
 		h.release(r.Peer, ReasonShutdown)
 	}
 	h.stopPolicy()
 	h.scope.Done()
 	h.metrics.unregister()
-	return h.events.close()
+	return errors.Join(err, h.events.close())
 }
 
 // enter counts a request, unless the service is closed.
@@ -128,6 +145,8 @@ func (h *hop) enter() bool {
 	h.wg.Add(1)
 	return true
 }
+
+var errAttach = errors.New("not accounted for")
 
 // attach accounts for a stream and a message on it, which is to be released.
 func attach(s network.Stream) error {
@@ -143,14 +162,17 @@ func (h *hop) handle(s network.Stream) {
 		return
 	}
 	defer h.wg.Done()
-	if err := attach(s); err != nil {
-		log.Debugw("no resources for a request", "peer", s.Conn().RemotePeer(), "error", err)
+	if !h.requests.begin(s) {
+		h.metrics.unread.Inc()
 		_ = s.Reset()
 		return
 	}
-	msg, err := readHop(s)
-	s.Scope().ReleaseMemory(maxMessage)
+	defer h.requests.end(s)
+	msg, err := h.read(s)
 	switch {
+	case errors.Is(err, errAttach):
+		log.Debugw("no resources for a request", "peer", s.Conn().RemotePeer(), "error", err)
+		_ = s.Reset()
 	case err != nil:
 		log.Debugw("request not understood", "peer", s.Conn().RemotePeer(), "error", err)
 		answer(s, &pbv2.HopMessage{Status: pbv2.Status_MALFORMED_MESSAGE.Enum()})
@@ -163,7 +185,12 @@ func (h *hop) handle(s network.Stream) {
 	}
 }
 
-func readHop(s network.Stream) (*pbv2.HopMessage, error) {
+func (h *hop) read(s network.Stream) (*pbv2.HopMessage, error) {
+	defer h.requests.read(s)
+	if err := attach(s); err != nil {
+		return nil, fmt.Errorf("%w: %w", errAttach, err)
+	}
+	defer s.Scope().ReleaseMemory(maxMessage)
 	_ = s.SetReadDeadline(time.Now().Add(requestTimeout))
 	defer func() { _ = s.SetReadDeadline(time.Time{}) }()
 	in := util.NewDelimitedReader(s, maxMessage)
@@ -211,6 +238,17 @@ func addrOf(c network.Conn) netip.Addr {
 	return a.Unmap()
 }
 
+// direct returns a connection of a peer that does not go through another relay,
+// nil if there is none.
+func (h *hop) direct(p peer.ID) network.Conn {
+	for _, c := range h.host.Network().ConnsToPeer(p) {
+		if !c.IsClosed() && addrOf(c).IsValid() {
+			return c
+		}
+	}
+	return nil
+}
+
 func isRelayed(a ma.Multiaddr) bool {
 	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
 	return err == nil
@@ -234,196 +272,6 @@ func (h *hop) decide(ctx context.Context, r *Request) Decision {
 	return policy.Decide(ctx, r)
 }
 
-// reserve answers a RESERVE.
-func (h *hop) reserve(s network.Stream) {
-	r := h.request(Reserve, s.Conn(), "")
-	d := h.decide(h.ctx, r)
-	why, refused := d.Refused()
-	if !refused {
-		why = h.admit(r, d)
-	}
-	if why != "" {
-		h.metrics.refused(Reserve, why)
-		h.events.reservation(EvtReservation{Peer: r.Peer, Addr: r.Addr, Change: ReservationRefused, Reason: why})
-		answer(s, &pbv2.HopMessage{Status: why.status(Reserve).Enum()})
-		return
-	}
-	h.metrics.answered(Reserve)
-	held := h.table.get(r.Peer, r.Time)
-	if held == nil { // it has just left
-		_ = s.Reset()
-		return
-	}
-	answer(s, &pbv2.HopMessage{
-		Status:      pbv2.Status_OK.Enum(),
-		Reservation: h.message(&held.Reservation),
-		Limit:       limitMessage(held.Terms),
-	})
-}
-
-// admit puts a reservation that the policy has allowed into the table.
-func (h *hop) admit(r *Request, d Decision) Reason {
-	terms := h.limits.terms(d.Terms())
-	entry := &reservation{
-		Reservation: Reservation{Peer: r.Peer, Addr: r.Addr, Since: r.Time, Expires: r.Time.Add(terms.TTL), Terms: terms},
-		release:     d.Release,
-	}
-	renewal, evicted, why := h.table.put(entry)
-	if why != "" {
-		d.Release()
-		return why
-	}
-	if evicted != nil {
-		h.gone(evicted, ReasonCapacity)
-	}
-	change := ReservationRenewed
-	if !renewal {
-		change = ReservationMade
-		h.metrics.reservations.Inc()
-		h.host.ConnManager().TagPeer(r.Peer, tagReservation, weightReservation)
-	}
-	h.metrics.changed(change)
-	h.events.reservation(EvtReservation{Peer: r.Peer, Addr: r.Addr, Change: change, Expires: entry.Expires})
-	if h.host.Network().Connectedness(r.Peer) != network.Connected { // it has left meanwhile, which was told before
-		h.release(r.Peer, ReasonDisconnected)
-	}
-	return ""
-}
-
-// release ends a peer's reservation.
-func (h *hop) release(p peer.ID, why Reason) bool {
-	r := h.table.take(p)
-	if r == nil {
-		return false
-	}
-	h.gone(r, why)
-	return true
-}
-
-// gone tidies up after a reservation that is no longer in the table.
-func (h *hop) gone(r *reservation, why Reason) {
-	r.release()
-	h.host.ConnManager().UntagPeer(r.Peer, tagReservation)
-	h.metrics.reservations.Dec()
-	h.metrics.changed(ReservationEnded)
-	h.events.reservation(EvtReservation{Peer: r.Peer, Addr: r.Addr, Change: ReservationEnded, Reason: why})
-}
-
-// message describes a reservation (libp2p specs, relay/circuit-v2.md §Reservation).
-func (h *hop) message(r *Reservation) *pbv2.Reservation {
-	self := h.host.ID()
-	expire := uint64(r.Expires.Unix())
-	m := &pbv2.Reservation{Expire: &expire}
-	suffix := ma.StringCast("/p2p/" + self.String())
-	for _, a := range h.host.Addrs() {
-		if h.addrs(a) && len(m.Addrs) < maxAddrs {
-			m.Addrs = append(m.Addrs, a.Encapsulate(suffix).Bytes())
-		}
-	}
-	voucher := &proto.ReservationVoucher{Relay: self, Peer: r.Peer, Expiration: r.Expires}
-	envelope, err := record.Seal(voucher, h.host.Peerstore().PrivKey(self))
-	if err == nil {
-		m.Voucher, err = envelope.Marshal()
-	}
-	if err != nil {
-		log.Warnw("reservation without a voucher", "error", err)
-	}
-	return m
-}
-
-// maxAddrs keeps a reservation's message below what clients read.
-const maxAddrs = 32
-
-// connect answers a CONNECT.
-func (h *hop) connect(s network.Stream, msg *pbv2.HopMessage) {
-	c, why := h.open(s, msg)
-	if why != "" {
-		h.metrics.refused(ConnectFrom, why)
-		h.events.circuit(EvtCircuit{Circuit: Circuit{Source: s.Conn().RemotePeer(), Destination: destination(msg)}, Reason: why})
-		answer(s, &pbv2.HopMessage{Status: why.status(ConnectFrom).Enum()})
-		return
-	}
-	defer c.release()
-	h.metrics.answered(ConnectFrom)
-	if err := writeHop(s, &pbv2.HopMessage{Status: pbv2.Status_OK.Enum(), Limit: limitMessage(c.terms)}); err != nil {
-		c.end(CauseReset)
-		return
-	}
-	h.metrics.opened()
-	h.events.circuit(EvtCircuit{Circuit: c.public()})
-	c.run(h.limits.BufferSize)
-	h.metrics.closed(c)
-	h.events.circuit(EvtCircuit{Circuit: c.public(), Cause: c.ended()})
-}
-
-func destination(msg *pbv2.HopMessage) peer.ID {
-	info, err := util.PeerToPeerInfoV2(msg.GetPeer())
-	if err != nil {
-		return ""
-	}
-	return info.ID
-}
-
-// open makes a circuit that is ready to be told to its source.
-func (h *hop) open(s network.Stream, msg *pbv2.HopMessage) (c *openCircuit, why Reason) {
-	src, dst := s.Conn().RemotePeer(), destination(msg)
-	if dst == "" {
-		return nil, ReasonMalformed
-	}
-	from := h.decide(h.ctx, h.request(ConnectFrom, s.Conn(), dst))
-	if why, refused := from.Refused(); refused {
-		return nil, why
-	}
-	c = &openCircuit{circuit: &circuit{src: src, dst: dst, since: time.Now(), done: make(chan struct{})}}
-	c.onRelease(from.Release)
-	defer func() {
-		if why != "" {
-			c.release()
-		}
-	}()
-	held := h.table.get(dst, c.since)
-	if held == nil {
-		return c, ReasonNoReservation
-	}
-	to := Decision{}
-	if conns := h.host.Network().ConnsToPeer(dst); len(conns) > 0 {
-		to = h.decide(h.ctx, h.request(ConnectTo, conns[0], src))
-	}
-	if why, refused := to.Refused(); refused {
-		return c, why
-	}
-	c.onRelease(to.Release)
-	terms := from.Terms().min(to.Terms())
-	c.terms = h.limits.terms(terms.min(Terms{Data: held.Terms.Data, Duration: held.Terms.Duration}))
-	return c, h.join(c, s, [2]int64{from.Terms().Rate, held.Terms.Rate})
-}
-
-// join takes what the circuit needs and calls its destination.
-func (h *hop) join(c *openCircuit, s network.Stream, rates [2]int64) Reason {
-	span, err := h.scope.BeginSpan()
-	if err == nil {
-		c.onRelease(span.Done)
-		err = span.ReserveMemory(2*h.limits.BufferSize, network.ReservationPriorityHigh)
-	}
-	if err != nil {
-		log.Debugw("no resources for a circuit", "source", c.src, "destination", c.dst, "error", err)
-		return ReasonResources
-	}
-	if why := h.enlist(c, rates); why != "" {
-		return why
-	}
-	stop, err := h.callStop(h.ctx, c.circuit)
-	if err != nil {
-		log.Debugw("destination did not take a circuit", "source", c.src, "destination", c.dst, "error", err)
-		return ReasonUnreachable
-	}
-	if !c.begin(s, stop) { // ended while its destination was asked
-		_ = stop.Reset()
-		return ReasonUnreachable
-	}
-	return ""
-}
-
 // sweep ends reservations that were not renewed.
 func (h *hop) sweep() {
 	ticks := time.NewTicker(sweep)
@@ -434,22 +282,28 @@ func (h *hop) sweep() {
 			for _, r := range h.table.expire(now) {
 				h.gone(r, ReasonExpired)
 			}
+			h.saved.expire(now)
 		case <-h.ctx.Done():
 			return
 		}
 	}
 }
 
-// leavers hears of peers that leave: a reservation ends with the connection.
+// leavers hears of peers that come and leave: a reservation ends with the connection.
 type leavers hop
 
-func (l *leavers) Disconnected(n network.Network, c network.Conn) {
-	if p := c.RemotePeer(); n.Connectedness(p) != network.Connected {
+// Disconnected is told of each connection that ends.
+func (l *leavers) Disconnected(_ network.Network, c network.Conn) {
+	(*hop)(l).lost(c)
+	if p := c.RemotePeer(); (*hop)(l).direct(p) == nil {
 		(*hop)(l).release(p, ReasonDisconnected)
 	}
 }
 
-func (*leavers) Connected(network.Network, network.Conn)   {}
+// Connected is told of a peer that may have held a reservation before the relay
+// was started again.
+func (l *leavers) Connected(_ network.Network, c network.Conn) { (*hop)(l).returned(c.RemotePeer()) }
+
 func (*leavers) Listen(network.Network, ma.Multiaddr)      {}
 func (*leavers) ListenClose(network.Network, ma.Multiaddr) {}
 
@@ -484,30 +338,25 @@ func (h *hop) setPolicy(ctx context.Context, p Policy) error {
 // judge asks the policy again about who holds a reservation. What it grants
 // counts from the next renewal on.
 func (h *hop) judge(ctx context.Context, held Reservation) {
-	conns := h.host.Network().ConnsToPeer(held.Peer)
-	if len(conns) == 0 {
+	conn := h.direct(held.Peer)
+	if conn == nil {
 		return
 	}
-	d := h.decide(ctx, h.request(Reserve, conns[0], ""))
+	d := h.decide(ctx, h.request(Reserve, conn, ""))
 	if why, refused := d.Refused(); refused {
 		h.evict(held.Peer, why)
 		return
 	}
-	if !h.table.exchange(held.Peer, d.Release) {
+	if release := h.table.exchange(held.Peer, d.Release); release != nil {
+		release()
+	} else {
 		d.Release()
 	}
 }
 
 // evict ends what a peer has of the relay.
 func (h *hop) evict(p peer.ID, why Reason) bool {
+	saved := h.saved.forget(p)
 	held := h.release(p, why)
-	return h.endThoseOf(p, CauseEvicted) > 0 || held
-}
-
-// drain refuses what is new and waits until no circuit is open.
-func (h *hop) drain(ctx context.Context) error {
-	h.mu.Lock()
-	h.draining = true
-	h.mu.Unlock()
-	return h.idle(ctx)
+	return h.endThoseOf(p, CauseEvicted) > 0 || held || saved
 }

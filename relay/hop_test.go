@@ -57,11 +57,16 @@ func send(m *pbv2.HopMessage) func(network.Stream) error {
 
 func reserve(t *testing.T, h, rh host.Host) *client.Reservation {
 	t.Helper()
-	r, err := client.Reserve(t.Context(), h, info(rh))
+	r, err := reserveErr(t, h, rh)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+func reserveErr(t *testing.T, h, rh host.Host) (*client.Reservation, error) {
+	t.Helper()
+	return client.Reserve(t.Context(), h, info(rh))
 }
 
 // through connects a to b through the relay.

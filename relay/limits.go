@@ -8,8 +8,6 @@ import (
 	"time"
 
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
-	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
-	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 
 	"github.com/tangop2p/tango/internal/perip"
 )
@@ -26,7 +24,9 @@ type Limits struct {
 	ReservationsPerASN int
 	// ReservationTTL is how long a reservation lasts unless it is renewed.
 	ReservationTTL time.Duration
-	// Circuits is how many circuits may be open at once.
+	// Circuits is how many circuits may be open at once. Signaling always wins: beyond
+	// that the circuit makes room that has carried more than 128 KiB one way for
+	// longest; if there is none a new one is refused.
 	Circuits int
 	// CircuitsPerPeer is how many circuits a peer may have open, counting both ends.
 	CircuitsPerPeer int
@@ -54,7 +54,7 @@ func SignalingOnly() Limits {
 		ReservationsPerIP:  64,
 		ReservationsPerASN: 256,
 		ReservationTTL:     time.Hour,
-		Circuits:           4096,
+		Circuits:           1024,
 		CircuitsPerPeer:    64,
 		CircuitDuration:    2 * time.Minute,
 		CircuitBytes:       128 << 10,
@@ -72,6 +72,18 @@ func Data() Limits {
 	l.Rate = 2 << 20
 	l.BufferSize = 16 << 10
 	return l
+}
+
+// String returns the values in one line, with their units.
+func (l Limits) String() string {
+	rate := "no rate limit"
+	if l.Rate > 0 {
+		rate = fmt.Sprintf("%d bytes/s a peer", l.Rate)
+	}
+	return fmt.Sprintf("%d reservations of %v (%d an IP address, %d an IPv6 autonomous system); "+
+		"%d circuits (%d a peer) of %v, %d bytes each way, %s, %d bytes of buffer",
+		l.Reservations, l.ReservationTTL, l.ReservationsPerIP, l.ReservationsPerASN,
+		l.Circuits, l.CircuitsPerPeer, l.CircuitDuration, l.CircuitBytes, rate, l.BufferSize)
 }
 
 // Validate says what is wrong with l, naming each field.
@@ -106,36 +118,6 @@ func (l Limits) terms(t Terms) Terms {
 		Data:     cmp.Or(t.Data, l.CircuitBytes),
 		Rate:     cmp.Or(t.Rate, l.Rate),
 	}
-}
-
-// Scale makes room for the reservations and circuits of l in the connection
-// and stream limits of a resource manager; call it after
-// libp2p.SetDefaultServiceLimits. By default 252 connections come in on a
-// machine with 24 GiB of memory. The limits on memory stay as they are.
-func (l Limits) Scale(limits *rcmgr.ScalingLimitConfig) {
-	const streamsPerPeer = 8      // GossipSub's two, identify, ping, and circuits in the making
-	holders := 2 * l.Reservations // a page that reloads overlaps with its former self
-	addConns(&limits.SystemBaseLimit, holders)
-	addConns(&limits.TransientBaseLimit, l.Reservations/4) // who comes back at once after a restart
-	for _, limit := range []*rcmgr.BaseLimit{&limits.SystemBaseLimit, &limits.ProtocolBaseLimit} {
-		limit.StreamsInbound += streamsPerPeer * holders
-		limit.StreamsOutbound += streamsPerPeer * holders
-		limit.Streams += 2 * streamsPerPeer * holders
-	}
-	// a circuit is two streams at the service, one at each peer
-	perPeer := rcmgr.BaseLimit{
-		StreamsInbound: 2 * l.CircuitsPerPeer, StreamsOutbound: 2 * l.CircuitsPerPeer, Streams: 2 * l.CircuitsPerPeer,
-		Memory: int64(4*l.CircuitsPerPeer*l.BufferSize) + 1<<20,
-	}
-	limits.AddServicePeerLimit(relayv2.ServiceName, perPeer, rcmgr.BaseLimitIncrease{})
-	limits.AddProtocolPeerLimit(proto.ProtoIDv2Hop, perPeer, rcmgr.BaseLimitIncrease{})
-	limits.AddProtocolPeerLimit(proto.ProtoIDv2Stop, perPeer, rcmgr.BaseLimitIncrease{})
-}
-
-func addConns(limit *rcmgr.BaseLimit, inbound int) {
-	limit.ConnsInbound += inbound
-	limit.Conns += inbound
-	limit.FD += inbound
 }
 
 // ResourceManagerOptions returns the limits of a resource manager on

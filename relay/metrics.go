@@ -19,15 +19,23 @@ type metrics struct {
 	rejections   [2]*prometheus.CounterVec
 	causes       *prometheus.CounterVec
 	duration     prometheus.Histogram
-	bytes        prometheus.Counter
+	bytes        prometheus.CounterFunc
+	unread       prometheus.Counter
+	dropped      prometheus.Counter
+	unsaved      prometheus.Counter
 	stun         *prometheus.CounterVec
 	unregister   func()
 }
 
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
+// newMetrics registers them. The bytes are counted when they are asked for, of
+// open circuits too.
+func newMetrics(r prometheus.Registerer, bytes func() float64) (*metrics, error) {
 	const ns, sub = "libp2p", "relaysvc"
 	vec := func(name, help, label string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help}, []string{label})
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help})
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help})
@@ -35,7 +43,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		status:       gauge("status", "1 while the relay serves."),
 		reservations: gauge("reservations", "Reservations held."),
-		changes:      vec("reservations_total", "Reservations opened, renewed and closed.", "type"),
+		changes:      vec("reservations_total", "Reservations opened, renewed, restored and closed.", "type"),
 		circuits:     vec("connections_total", "Circuits opened and closed.", "type"),
 		responses: [2]*prometheus.CounterVec{
 			vec("reservation_request_response_status_total", "RESERVE requests, by answer.", "status"),
@@ -50,20 +58,23 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: ns, Subsystem: sub, Name: "connection_duration_seconds", Help: "How long circuits were open.",
 		}),
-		bytes: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: ns, Subsystem: sub, Name: "data_transferred_bytes_total", Help: "Bytes carried by circuits that have closed.",
-		}),
+		bytes: prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: ns, Subsystem: sub, Name: "data_transferred_bytes_total", Help: "Bytes carried by circuits.",
+		}, bytes),
+		unread:  counter("requests_unread_total", "HOP streams reset because too many requests were being read."),
+		unsaved: counter("saved_table_errors_total", "Failed attempts to save the reservation table."),
+		dropped: counter("events_dropped_total", "Events that no subscriber saw because one was slow."),
 	}
 	var err error
 	m.unregister, err = prom.Register(r, m.status, m.reservations, m.changes, m.circuits, m.responses[0], m.responses[1],
-		m.rejections[0], m.rejections[1], m.causes, m.duration, m.bytes, m.stun)
+		m.rejections[0], m.rejections[1], m.causes, m.duration, m.bytes, m.stun, m.unread, m.dropped, m.unsaved)
 	return m, err
 }
 
 // knownReasons are the labels; what policies of others say is "other".
 var knownReasons = []Reason{
 	ReasonDenied, ReasonNotListed, ReasonPerPeer, ReasonPerIP, ReasonPerSubnet, ReasonPerASN, ReasonRate, ReasonCapacity,
-	ReasonDraining, ReasonNoReservation, ReasonNoAddress, ReasonUnreachable, ReasonMalformed, ReasonResources,
+	ReasonDraining, ReasonNoReservation, ReasonNoAddress, ReasonUnreachable, ReasonMalformed, ReasonResources, ReasonShutdown,
 }
 
 func kindOf(op Op) int {
@@ -90,6 +101,7 @@ func (m *metrics) refused(op Op, why Reason) {
 func (m *metrics) changed(c ReservationChange) {
 	m.changes.WithLabelValues(map[ReservationChange]string{
 		ReservationMade: "opened", ReservationRenewed: "renewed", ReservationEnded: "closed",
+		ReservationRestored: "restored",
 	}[c]).Inc()
 }
 
@@ -99,5 +111,4 @@ func (m *metrics) closed(c *openCircuit) {
 	m.circuits.WithLabelValues("closed").Inc()
 	m.causes.WithLabelValues(string(c.ended())).Inc()
 	m.duration.Observe(time.Since(c.since).Seconds())
-	m.bytes.Add(float64(c.carried[0].Load() + c.carried[1].Load()))
 }

@@ -6,9 +6,11 @@ import (
 	"slices"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tangop2p/tango/discovery"
+	"github.com/tangop2p/tango/internal/notice"
 )
 
 // Option configures a [Relay].
@@ -23,6 +25,9 @@ type config struct {
 	registerer    prometheus.Registerer
 	policy        Policy
 	stun          string // where to answer; empty for nowhere
+	savedTable    string // the file; empty for none
+	saved         []savedReservation
+	alternatives  []peer.AddrInfo
 }
 
 // CheckOptions says what [New] would find wrong with the options, and which
@@ -48,7 +53,12 @@ func newConfig(opts []Option) (*config, error) {
 }
 
 // validate checks what no option can check alone.
-func (c *config) validate() error {
+func (c *config) validate() (err error) {
+	if c.savedTable != "" {
+		if c.saved, err = loadSaved(c.savedTable); err != nil {
+			return err
+		}
+	}
 	if err := discovery.CheckTopics(slices.Concat(c.topics, c.forwarded)); err != nil {
 		return fmt.Errorf("WithTopics and WithForwarding: %w", err)
 	}
@@ -115,6 +125,46 @@ func WithPolicy(p Policy) Option {
 	return func(c *config) error {
 		c.policy = p
 		return checkPolicy(p)
+	}
+}
+
+// WithSavedTable keeps the reservations in a file, which is made with mode 0600
+// and replaced as a whole at most every half second and by [Relay.Close]. After a
+// restart a peer that is connected again has its reservation back at once, until
+// that expires, if the policy allows it anew: a CONNECT to it need not wait for
+// its RESERVE. After a crash what was reserved in the last second may be missing.
+// The default is none.
+func WithSavedTable(path string) Option {
+	return func(c *config) error {
+		c.savedTable = path
+		if path == "" {
+			return errors.New("WithSavedTable(\"\"): name a file, or leave the option out")
+		}
+		return nil
+	}
+}
+
+// WithAlternatives names other relays, at most 8 addresses that each end in /p2p/
+// and the relay's ID. [Relay.Shutdown] tells them to the tango peers that hold a
+// reservation, which then reserve there before this relay is gone. The default
+// is none: peers look among the relays that they were given.
+func WithAlternatives(addrs ...string) Option {
+	return func(c *config) error {
+		c.alternatives = nil
+		var errs []error
+		for _, a := range addrs {
+			info, err := notice.ParseAddr(a)
+			if err != nil {
+				errs = append(errs, fmt.Errorf(
+					"WithAlternatives(%q): %w; write it as in /dns4/relay.example.org/tcp/443/tls/ws/p2p/ and the ID", a, err))
+				continue
+			}
+			c.alternatives = append(c.alternatives, info)
+		}
+		if _, err := (notice.Notice{Alternatives: c.alternatives}).Marshal(); err != nil {
+			errs = append(errs, fmt.Errorf("WithAlternatives: %w", err))
+		}
+		return errors.Join(errs...)
 	}
 }
 

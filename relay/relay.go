@@ -115,10 +115,16 @@ func (r *Relay) SetPolicy(ctx context.Context, p Policy) error {
 	return nil
 }
 
-// Shutdown refuses new reservations and circuits, with [ReasonDraining], waits
-// until no circuit is open or ctx ends, and closes the relay.
+// Shutdown refuses new reservations and circuits, with [ReasonDraining], tells the
+// tango peers that hold a reservation, and of [WithAlternatives], waits until no
+// circuit is open or ctx ends, and closes the relay.
 func (r *Relay) Shutdown(ctx context.Context) error {
-	return errors.Join(r.hop.drain(ctx), r.Close())
+	if !r.hop.enter() {
+		return r.Close()
+	}
+	err := r.hop.drain(ctx)
+	r.hop.wg.Done()
+	return errors.Join(err, r.Close())
 }
 
 // ErrClosed is returned once the relay was closed. It wraps [net.ErrClosed].

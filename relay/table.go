@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"container/heap"
 	"net/netip"
 	"slices"
 	"sync"
@@ -23,24 +24,28 @@ type reservation struct {
 	Reservation
 	asn     uint32 // 0 for IPv4 and if not known
 	release func() // gives back what the policy took
+	at      int    // in its group's heap
 }
 
 // table holds the reservations.
 type table struct {
-	limits Limits
+	limits  Limits
+	changed func() // called without mu when something was put or removed
 
 	mu     sync.Mutex
-	held   map[peer.ID]*reservation                  // guarded by mu, as all below
-	groups map[netip.Prefix]map[peer.ID]*reservation // by IPv4 address and IPv6 /56, none empty
+	held   map[peer.ID]*reservation // guarded by mu, as all below
+	groups map[netip.Prefix]*group  // by IPv4 address and IPv6 /56, none empty
+	sizes  sizes
 	asns   map[uint32]int
 }
 
 func newTable(l Limits) *table {
 	return &table{
-		limits: l,
-		held:   make(map[peer.ID]*reservation),
-		groups: make(map[netip.Prefix]map[peer.ID]*reservation),
-		asns:   make(map[uint32]int),
+		limits:  l,
+		changed: func() {},
+		held:    make(map[peer.ID]*reservation),
+		groups:  make(map[netip.Prefix]*group),
+		asns:    make(map[uint32]int),
 	}
 }
 
@@ -54,9 +59,17 @@ func groupOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// put adds a reservation or renews it. If the relay is full a newcomer takes
-// the place of one of a group that holds more, which is returned.
-func (t *table) put(r *reservation) (renewal bool, evicted *reservation, why Reason) {
+// put adds a reservation, or renews one, which is returned. If the relay is full
+// a newcomer takes the place of one of a group that holds more, which is
+// returned too. Who calls gives back what both had taken.
+func (t *table) put(r *reservation) (renewed, evicted *reservation, why Reason) {
+	if renewed, evicted, why = t.exchangeFor(r); why == "" {
+		t.changed()
+	}
+	return renewed, evicted, why
+}
+
+func (t *table) exchangeFor(r *reservation) (renewed, evicted *reservation, why Reason) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r.asn = builtinASNs(r.Addr)
@@ -70,58 +83,46 @@ func (t *table) put(r *reservation) (renewal bool, evicted *reservation, why Rea
 		if old != nil { // it keeps what it has
 			t.add(old)
 		}
-		return false, nil, why
+		return nil, nil, why
 	}
 	t.add(r)
-	if old != nil {
-		old.release()
-	}
-	return old != nil, evicted, ""
+	return old, evicted, ""
 }
 
 // room says whether r fits, after who has to go for it has gone.
 func (t *table) room(r *reservation) (evicted *reservation, why Reason) {
-	switch group := groupOf(r.Addr); {
-	case len(t.groups[group]) >= t.limits.ReservationsPerIP:
+	own := 0
+	if g := t.groups[groupOf(r.Addr)]; g != nil {
+		own = g.Len()
+	}
+	switch {
+	case own >= t.limits.ReservationsPerIP:
 		return nil, ReasonPerIP
 	case r.asn != 0 && t.asns[r.asn] >= t.limits.ReservationsPerASN:
 		return nil, ReasonPerASN
 	case len(t.held) < t.limits.Reservations:
 		return nil, ""
-	default:
-		if evicted = t.greediest(len(t.groups[group]) + 1); evicted == nil {
-			return nil, ReasonCapacity
-		}
-		t.remove(evicted)
-		return evicted, ""
 	}
-}
-
-// greediest returns the reservation that ends first in the largest group, if
-// that has more than so many.
-func (t *table) greediest(than int) *reservation {
-	var largest map[peer.ID]*reservation
-	for _, g := range t.groups {
-		if len(g) > max(than, len(largest)) {
-			largest = g
-		}
+	largest := t.sizes.largest()
+	if largest == nil || largest.Len() <= own+1 {
+		return nil, ReasonCapacity
 	}
-	var first *reservation
-	for _, r := range largest {
-		if first == nil || r.Expires.Before(first.Expires) {
-			first = r
-		}
-	}
-	return first
+	evicted = largest.members[0] // the one that ends first
+	t.remove(evicted)
+	return evicted, ""
 }
 
 func (t *table) add(r *reservation) {
 	t.held[r.Peer] = r
-	group := groupOf(r.Addr)
-	if t.groups[group] == nil {
-		t.groups[group] = make(map[peer.ID]*reservation)
+	key := groupOf(r.Addr)
+	g := t.groups[key]
+	if g == nil {
+		g = new(group)
+		t.groups[key] = g
 	}
-	t.groups[group][r.Peer] = r
+	t.sizes.take(g)
+	heap.Push(g, r)
+	t.sizes.put(g)
 	if r.asn != 0 {
 		t.asns[r.asn]++
 	}
@@ -129,9 +130,13 @@ func (t *table) add(r *reservation) {
 
 func (t *table) remove(r *reservation) {
 	delete(t.held, r.Peer)
-	group := groupOf(r.Addr)
-	if delete(t.groups[group], r.Peer); len(t.groups[group]) == 0 {
-		delete(t.groups, group)
+	key := groupOf(r.Addr)
+	g := t.groups[key]
+	t.sizes.take(g)
+	heap.Remove(g, r.at)
+	t.sizes.put(g)
+	if g.Len() == 0 {
+		delete(t.groups, key)
 	}
 	if r.asn != 0 {
 		if t.asns[r.asn]--; t.asns[r.asn] == 0 {
@@ -151,28 +156,29 @@ func (t *table) get(p peer.ID, now time.Time) *reservation {
 	return r
 }
 
-// exchange has a peer's reservation give back something else when it ends, and
-// gives back what it had taken. It fails if there is none any more.
-func (t *table) exchange(p peer.ID, release func()) bool {
+// exchange has a peer's reservation give back something else when it ends. It
+// returns what it was to give back until now, nil if it has ended.
+func (t *table) exchange(p peer.ID, release func()) (old func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.held[p]
 	if r == nil {
-		return false
+		return nil
 	}
-	old := r.release
-	r.release = release
-	old()
-	return true
+	old, r.release = r.release, release
+	return old
 }
 
 // take removes a peer's reservation and returns it, nil if it held none.
 func (t *table) take(p peer.ID) *reservation {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	r := t.held[p]
 	if r != nil {
 		t.remove(r)
+	}
+	t.mu.Unlock()
+	if r != nil {
+		t.changed()
 	}
 	return r
 }
@@ -180,7 +186,6 @@ func (t *table) take(p peer.ID) *reservation {
 // expire removes those that have ended.
 func (t *table) expire(now time.Time) (ended []*reservation) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	for _, r := range t.held {
 		if r.Expires.Before(now) {
 			ended = append(ended, r)
@@ -189,19 +194,23 @@ func (t *table) expire(now time.Time) (ended []*reservation) {
 	for _, r := range ended {
 		t.remove(r)
 	}
+	t.mu.Unlock()
+	if len(ended) > 0 {
+		t.changed()
+	}
 	return ended
 }
 
 // list returns those that are held, the oldest first.
 func (t *table) list(now time.Time) []Reservation {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	all := make([]Reservation, 0, len(t.held))
 	for _, r := range t.held {
 		if !r.Expires.Before(now) {
 			all = append(all, r.Reservation)
 		}
 	}
+	t.mu.Unlock()
 	slices.SortFunc(all, func(a, b Reservation) int { return a.Since.Compare(b.Since) })
 	return all
 }

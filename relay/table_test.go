@@ -11,7 +11,7 @@ import (
 )
 
 // put has a peer of an address hold a reservation that ends after so many minutes.
-func put(t *testing.T, tb *table, name, addr string, minutes int) (renewal bool, evicted *reservation, why Reason) {
+func put(t *testing.T, tb *table, name, addr string, minutes int) (renewed, evicted *reservation, why Reason) {
 	t.Helper()
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	return tb.put(&reservation{
@@ -48,7 +48,7 @@ func TestTableCaps(t *testing.T) {
 			t.Errorf("%d: %s from %s: %q, want %q", i, c.name, c.addr, why, c.why)
 		}
 	}
-	if r, _, _ := put(t, tb, "a", "192.0.2.1", 60); !r {
+	if r, _, _ := put(t, tb, "a", "192.0.2.1", 60); r == nil {
 		t.Error("a renewal counts as new")
 	}
 }

@@ -12,6 +12,8 @@
 //   - dials again within 250 ms when a relay is lost that had held for 30 s, and
 //     with pauses of 2 s at most for 90 s, past the swarm's own back-off;
 //   - asks a relay again that refused, after seconds, never more than 5 min;
+//   - reserves elsewhere when a tango relay says that it is about to leave, and
+//     lets go of that only then;
 //   - publishes what others can dial, what browsers can dial first.
 //
 // # Usage
@@ -54,6 +56,12 @@
 // than the time that it grants may let a reservation lapse for up to 10 min; no
 // message tells.
 //
+// A relay that leaves may name up to 8 others. Only one that was given to [New] is
+// heeded, once until it has left, and what it names is a candidate like a
+// discovered relay: after the relays given, at most 64, none of them nearer to
+// this host than the relay itself (a public relay names no address in a LAN,
+// unless a DNS name leads there).
+//
 // The default resource manager of go-libp2p lets 16 dials to an IP address
 // through, then one in 5 s, loopback excepted. A relay with several addresses
 // that stays away for half a minute uses that up; the Keeper then goes slower
@@ -68,5 +76,6 @@
 // # Wire format
 //
 // libp2p specs, relay/circuit-v2.md §Hop Protocol: one RESERVE on a stream of
-// /libp2p/circuit/relay/0.2.0/hop, over a direct connection.
+// /libp2p/circuit/relay/0.2.0/hop, over a direct connection. Notices arrive on
+// /tango/relay-notice/1.0.0, see package relay.
 package reservation

@@ -17,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/tangop2p/tango/internal/notice"
 	"github.com/tangop2p/tango/internal/prom"
 	"github.com/tangop2p/tango/internal/undo"
 )
@@ -27,6 +28,7 @@ var log = logging.Logger("tango/reservation")
 type Keeper struct {
 	cfg     config
 	links   links
+	self    peer.ID
 	metrics *metrics
 	random  func() float64
 	undo    undo.Stack
@@ -46,8 +48,9 @@ type Keeper struct {
 	senders   sync.WaitGroup // those that emit on the bus; they end after wg
 
 	mu      sync.Mutex
-	shown   []Reservation // guarded by mu
-	changed chan struct{} // guarded by mu; closed when shown changes
+	shown   []Reservation        // guarded by mu
+	changed chan struct{}        // guarded by mu; closed when shown changes
+	heeding map[peer.ID]struct{} // guarded by mu; relays whose notice is being taken
 
 	closeOnce sync.Once
 	closeErr  error
@@ -93,6 +96,7 @@ func New(h host.Host, relays []peer.AddrInfo, opts ...Option) (*Keeper, error) {
 	}
 	l := hostLinks{h}
 	k := newKeeper(cfg, l, infos)
+	k.self = h.ID()
 	if err := k.start(l, infos); err != nil {
 		k.cancel()
 		return nil, fmt.Errorf("reservation: %w", errors.Join(err, k.undo.Run()))
@@ -112,6 +116,7 @@ func newKeeper(cfg config, l links, relays []peer.AddrInfo) *Keeper {
 		outbox:    newOutbox(),
 		quiet:     make(chan struct{}),
 		changed:   make(chan struct{}),
+		heeding:   make(map[peer.ID]struct{}),
 	}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	for _, r := range relays {
@@ -158,6 +163,8 @@ func (k *Keeper) start(l hostLinks, relays []peer.AddrInfo) error {
 	for _, p := range l.relays() {
 		k.signals.tell(p, signal{hopOn: true})
 	}
+	l.SetStreamHandler(notice.ID, k.heed)
+	k.undo.AddFunc(func() { l.RemoveStreamHandler(notice.ID) })
 	k.wg.Go(func() { k.listen(sub.Out()) })
 	k.launch(addrs.Emit, changes.Emit)
 	return nil
@@ -290,7 +297,9 @@ func explain(relays []Reservation) error {
 // ends or the reservation expires. Close is idempotent.
 func (k *Keeper) Close() error {
 	k.closeOnce.Do(func() {
+		k.mu.Lock() // see begin
 		k.cancel()
+		k.mu.Unlock()
 		k.wg.Wait()
 		k.addrs.Store(nil)
 		close(k.quiet)

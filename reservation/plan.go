@@ -10,6 +10,7 @@ type standing struct {
 	hopeful   bool // may yet come
 	returning bool // hopeful, but was lost
 	barred    bool // not to be tried now
+	leaves    bool // what it holds does not count any longer
 }
 
 // choose says which relays to start with and which to stop, given the target;
@@ -17,43 +18,58 @@ type standing struct {
 //
 // As long as others hold, a lost relay has its grace to come back before a
 // spare is tried; nobody waits for it when none holds. An own relay that failed is tried on until enough other own ones hold, also
-// while discovered ones stand in for it; when it is back, they go.
+// while discovered ones stand in for it; when it is back, they go. One that
+// leaves is let go when enough others hold, and tried again when it has left.
 func choose(target int, relays []standing) (start, stop []int) {
-	held, own := count(relays)
+	held, own, ownWanted := count(relays)
 	hopeful := 0
 	for i, r := range relays {
 		enough := own >= target || !r.own && held >= target
 		switch {
-		case r.wanted && !r.held && (enough || r.barred):
+		case r.leaves && r.held && held >= target:
 			stop = append(stop, i)
+		case r.wanted && !r.held && (enough || r.barred || r.leaves):
+			stop = append(stop, i)
+		case r.leaves:
 		case r.hopeful && (held > 0 || !r.returning):
 			hopeful++
 		}
 	}
 	for i, r := range slices.Backward(relays) {
-		if r.held && held > target {
+		if r.held && !r.leaves && held > target {
 			stop = append(stop, i)
 			held--
 		}
 	}
 	missing := target - held - hopeful
 	for i, r := range relays {
-		if missing > 0 && !r.wanted && !r.barred {
+		if r.wanted || r.barred || r.leaves {
+			continue
+		}
+		if missing > 0 || r.own && ownWanted < target {
 			start = append(start, i)
 			missing--
+			ownWanted++
 		}
 	}
 	return start, stop
 }
 
-func count(relays []standing) (held, own int) {
+// count counts what counts: not those that leave.
+func count(relays []standing) (held, own, ownWanted int) {
 	for _, r := range relays {
+		if r.leaves {
+			continue
+		}
 		if r.held {
 			held++
 		}
 		if r.held && r.own {
 			own++
 		}
+		if r.wanted && r.own {
+			ownWanted++
+		}
 	}
-	return held, own
+	return held, own, ownWanted
 }

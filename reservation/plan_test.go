@@ -7,7 +7,7 @@ import (
 
 func TestChoose(t *testing.T) {
 	// a letter a relay: w waits, h is held, p is hopeful, r was lost and may be back, f failed, b is barred, x is
-	// wanted and barred; capitals are own ones
+	// wanted and barred, l is held and leaves, g has been let go and leaves; capitals are own ones
 	parse := func(letters string) []standing {
 		var all []standing
 		for _, l := range letters {
@@ -25,6 +25,10 @@ func TestChoose(t *testing.T) {
 				s.barred = true
 			case 'x':
 				s.wanted, s.barred = true, true
+			case 'l':
+				s.wanted, s.held, s.leaves = true, true, true
+			case 'g':
+				s.leaves = true
 			}
 			all = append(all, s)
 		}
@@ -53,6 +57,15 @@ func TestChoose(t *testing.T) {
 		{"barred", 2, "Fbbw", []int{3}, nil},
 		{"barred while wanted", 1, "Fxw", []int{2}, []int{1}},
 		{"one too many", 2, "HHH", nil, []int{2}},
+		{"one leaves", 2, "LHW", []int{2}, nil},
+		{"one leaves, a spare is tried", 2, "LHP", nil, nil},
+		{"one leaves, others hold", 2, "LHH", nil, []int{0}},
+		{"one leaves, nobody else", 1, "L", nil, nil},
+		{"one leaves, another was suggested", 1, "Lw", []int{1}, nil},
+		{"one leaves, a suggested one holds", 1, "Lh", nil, []int{0}},
+		{"one was let go", 1, "Gh", nil, nil},
+		{"one has left", 1, "Wh", []int{0}, nil},
+		{"one is back", 1, "Hh", nil, []int{1}},
 		{"nothing known", 2, "", nil, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

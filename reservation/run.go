@@ -26,6 +26,10 @@ type relay struct {
 	identified []ma.Multiaddr // as it says itself; nil: not heard yet
 	m          *machine
 	barred     time.Time // until when a discovered one is left alone
+	suggested  bool      // by an own relay that leaves
+	leaves     time.Time // until when it is left alone, for it said so; zero: it stays
+	left       bool      // it has, and is not needed at once
+	departure  *departure
 
 	attempt int // counts attempts, to tell the current one's result from an older one's
 	cancel  context.CancelFunc
@@ -76,7 +80,9 @@ func (k *Keeper) run() {
 		}
 		last = now
 		k.everywhere(evTick)
+		k.back(now)
 		k.choose(now)
+		k.depart(now)
 		k.publish()
 		k.show()
 		k.announce()
@@ -214,6 +220,9 @@ func (k *Keeper) signalled() {
 		case s.hopOff:
 			k.step(r, incident{kind: evHopOff})
 		}
+		if s.leaves != nil {
+			k.leave(r, s.leaves)
+		}
 	}
 	if network {
 		k.everywhere(evNetwork)
@@ -231,18 +240,22 @@ func (k *Keeper) find(p peer.ID) *relay {
 // offered keeps a relay in mind that was discovered; if there are too many,
 // instead of one that has gone, or not at all.
 func (k *Keeper) offered(p peer.ID, s signal) {
+	if !k.roomForOffer() {
+		return
+	}
+	if r := k.add(peer.AddrInfo{ID: p}, false); s.addrs != nil {
+		r.identified = s.addrs
+	}
+}
+
+func (k *Keeper) roomForOffer() bool {
 	var known int
 	for _, r := range k.relays {
 		if !r.own {
 			known++
 		}
 	}
-	if known >= maxOffers && !k.dropGone() {
-		return
-	}
-	if r := k.add(peer.AddrInfo{ID: p}, false); s.addrs != nil {
-		r.identified = s.addrs
-	}
+	return known < maxOffers || k.dropGone()
 }
 
 // dropGone forgets a discovered relay that is neither used nor connected.
@@ -284,7 +297,7 @@ func (k *Keeper) choose(now time.Time) {
 // standing says how a relay stands. A discovered one that fails is barred, and
 // one that is not connected is not worth a try.
 func (k *Keeper) standing(r *relay, now time.Time) standing {
-	s := standing{own: r.own, wanted: r.m.wanted(), held: r.m.grant != nil, hopeful: r.m.hopeful(now)}
+	s := standing{own: r.own, wanted: r.m.wanted(), held: r.m.grant != nil, hopeful: r.m.hopeful(now), leaves: !r.leaves.IsZero()}
 	s.returning = s.hopeful && !r.m.held.IsZero()
 	if r.own {
 		return s
@@ -292,8 +305,14 @@ func (k *Keeper) standing(r *relay, now time.Time) standing {
 	if s.wanted && !s.held && !s.hopeful {
 		r.barred = now.Add(barFor)
 	}
-	s.barred = now.Before(r.barred) || !s.wanted && len(k.links.conns(r.id)) == 0
+	s.barred = now.Before(r.barred) || !s.wanted && !k.offers(r) && len(k.links.conns(r.id)) == 0
 	return s
+}
+
+// offers says whether a relay that is not connected may be dialled: one that was
+// suggested, as long as one that leaves has not come back.
+func (k *Keeper) offers(r *relay) bool {
+	return r.suggested && slices.ContainsFunc(k.relays, func(o *relay) bool { return !o.leaves.IsZero() })
 }
 
 // next is when the loop has to look again at the latest.
@@ -302,6 +321,9 @@ func (k *Keeper) next(now time.Time) time.Time {
 	for _, r := range k.relays {
 		if t := r.m.next(now); !t.IsZero() && t.Before(next) {
 			next = t
+		}
+		if !r.leaves.IsZero() && r.leaves.Before(next) {
+			next = r.leaves
 		}
 	}
 	return next

@@ -32,6 +32,7 @@ type signals struct {
 type signal struct {
 	hopOn, hopOff bool
 	addrs         []ma.Multiaddr // what it says in identify; nil: nothing new
+	leaves        *departure     // nil: it does not say so
 }
 
 func newSignals(offers bool) *signals {
@@ -53,6 +54,13 @@ func (s *signals) know(p peer.ID, on bool) {
 	}
 }
 
+func (s *signals) knows(p peer.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, known := s.known[p]
+	return known
+}
+
 func (s *signals) tell(p peer.ID, news signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,6 +78,9 @@ func (s signal) add(news signal) signal {
 	}
 	if news.addrs != nil {
 		s.addrs = news.addrs
+	}
+	if news.leaves != nil {
+		s.leaves = news.leaves
 	}
 	return s
 }

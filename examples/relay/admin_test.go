@@ -22,11 +22,7 @@ func TestAdmin(t *testing.T) {
 		"-admin", "127.0.0.1:0", "-drain", "1m")
 	id, _, _ := strings.Cut(p.line(t, "relay "), ",")
 	admin := p.line(t, "admin: ")
-	p.line(t, "browsers dial:")
-	relay, err := peer.AddrInfoFromString(strings.TrimSpace(p.line(t, "  ")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	relay := p.dial(t)
 	for _, path := range []string{"livez", "readyz"} {
 		if code, body := get(t, admin+path); code != http.StatusOK || body != "ok\n" {
 			t.Errorf("GET /%s: %d %q", path, code, body)

@@ -71,6 +71,9 @@ type settings struct {
 	admin    string
 	web      string
 	trace    string
+
+	savedTable   string
+	alternatives []string
 }
 
 // parseSettings reads flags and environment, and refuses what cannot work
@@ -90,6 +93,10 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 		"network a line; read again on SIGHUP (default everybody)")
 	deny := fs.String("deny", "", "`file` with those that are refused, as -allow")
 	drain := fs.Duration("drain", 5*time.Second, "how `long` open circuits may go on after SIGTERM, while new ones are refused")
+	savedTable := fs.String("saved-table", "", "`file` in which reservations are kept, so that peers have them back after a\n"+
+		"restart (default none)")
+	alternatives := fs.String("alternatives", "", "`multiaddrs` of other relays, each with /p2p/ and its ID, which peers are told\n"+
+		"when this one is drained")
 	stun := fs.String("stun", "", "`address` at which to answer STUN, such as :3478, so that peers behind NAT\n"+
 		"learn their public address from this relay; the page uses it (default none)")
 	admin := fs.String("admin", "", "`address` for those who run the relay, such as 127.0.0.1:4002; whoever\n"+
@@ -109,7 +116,7 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 	}
 	s := &settings{
 		announce: list(*announce), identity: *identity, topics: list(*topic), forward: list(*forward), web: *web, trace: *trace,
-		drain: *drain, stun: *stun, admin: *admin,
+		drain: *drain, stun: *stun, admin: *admin, savedTable: *savedTable, alternatives: list(*alternatives),
 	}
 	var errs [4]error
 	s.listen, errs[0] = listeners(list(*listen))

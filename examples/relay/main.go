@@ -127,15 +127,19 @@ func relayOptions(s *settings) []relay.Option {
 	if s.stun != "" {
 		opts = append(opts, relay.WithSTUN(s.stun))
 	}
+	if s.savedTable != "" {
+		opts = append(opts, relay.WithSavedTable(s.savedTable))
+	}
+	if len(s.alternatives) > 0 {
+		opts = append(opts, relay.WithAlternatives(s.alternatives...))
+	}
 	return opts
 }
 
 // greet says where the relay is and what it gives away.
 func greet(out io.Writer, s *settings, node *tango.Node, admin *admin) {
-	l := s.limits
 	fmt.Fprintf(out, "relay %s, key in %s\n", node.Host().ID(), s.identity)
-	fmt.Fprintf(out, "%d reservations, %d an IP address; a circuit ends after %v or %d KiB each way\n",
-		l.Reservations, l.ReservationsPerIP, l.CircuitDuration, l.CircuitBytes>>10)
+	fmt.Fprintln(out, "limits:", s.limits)
 	fmt.Fprintf(out, "discovery topics %q, forwarded %q\n", s.topics, s.forward)
 	for _, u := range node.Relay().ICEServers() {
 		fmt.Fprintln(out, "STUN:", u)

@@ -18,9 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/tangop2p/tango/relay"
 )
@@ -90,12 +92,18 @@ func TestHelp(t *testing.T) {
 
 // A bad value leaves no key file behind.
 func TestNothingStartsOnBadValues(t *testing.T) {
-	key := filepath.Join(t.TempDir(), "relay.key")
-	if err := run([]string{"-identity", key, "-announce", "relay.example"}, io.Discard, io.Discard); err == nil {
-		t.Fatal("no error")
-	}
-	if _, err := os.Stat(key); !os.IsNotExist(err) {
-		t.Errorf("the key file was made: %v", err)
+	for flag, value := range map[string]string{
+		"-announce":     "relay.example",
+		"-saved-table":  "/nowhere/table",
+		"-alternatives": "/ip4/192.0.2.1/tcp/1",
+	} {
+		key := filepath.Join(t.TempDir(), "relay.key")
+		if err := run([]string{"-identity", key, flag, value}, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), value) {
+			t.Errorf("%s %s: %v, want an error that names the value", flag, value, err)
+		}
+		if _, err := os.Stat(key); !os.IsNotExist(err) {
+			t.Errorf("%s %s: the key file was made: %v", flag, value, err)
+		}
 	}
 }
 
@@ -262,4 +270,55 @@ func TestReload(t *testing.T) {
 		t.Errorf("%v, want to be denied", err)
 	}
 	p.stop(t, syscall.SIGTERM)
+}
+
+// dial returns the first address that the relay prints.
+func (p *process) dial(t *testing.T) *peer.AddrInfo {
+	t.Helper()
+	p.line(t, "browsers dial:")
+	addr, err := peer.AddrInfoFromString(strings.TrimSpace(p.line(t, "  ")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+// After kill -9 a peer can be called as soon as it is connected again.
+func TestSavedTableSurvivesKill(t *testing.T) {
+	dir := t.TempDir()
+	table := filepath.Join(dir, "table")
+	args := []string{"-identity", filepath.Join(dir, "k"), "-saved-table", table, "-listen"}
+	first := startRelay(t, append(args, "/ip4/127.0.0.1/tcp/0/ws")...)
+	addr := first.dial(t)
+	callee := newClient(t)
+	if _, err := client.Reserve(t.Context(), callee, *addr); err != nil {
+		t.Fatal(err)
+	}
+	for saved := false; !saved; <-time.After(10 * time.Millisecond) {
+		text, err := os.ReadFile(table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		saved = bytes.Contains(text, []byte(callee.ID().String()))
+	}
+	if err := first.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.cmd.Wait() // it was killed
+
+	second := startRelay(t, append(args, addr.Addrs[0].String())...)
+	if again := second.dial(t); again.ID != addr.ID {
+		t.Fatalf("%v is another relay", again)
+	}
+	caller := newClient(t)
+	direct := network.WithForceDirectDial(t.Context(), "test")
+	if err := errors.Join(callee.Connect(direct, *addr), caller.Connect(direct, *addr)); err != nil {
+		t.Fatal(err)
+	}
+	circuit := addr.Addrs[0].Encapsulate(ma.StringCast("/p2p/" + addr.ID.String() + "/p2p-circuit"))
+	if err := caller.Connect(t.Context(), peer.AddrInfo{ID: callee.ID(), Addrs: []ma.Multiaddr{circuit}}); err != nil {
+		t.Error(err)
+	}
+	_ = caller.Close() // which ends the circuit that a drain would wait for
+	second.stop(t, syscall.SIGTERM)
 }
