@@ -263,7 +263,7 @@ func (h *hop) reserve(s network.Stream) {
 
 // admit puts a reservation that the policy has allowed into the table.
 func (h *hop) admit(r *Request, d Decision) Reason {
-	terms := h.limits.terms(d.Terms())
+	terms := d.within(h.limits, r.Time)
 	entry := &reservation{
 		Reservation: Reservation{Peer: r.Peer, Addr: r.Addr, Since: r.Time, Expires: r.Time.Add(terms.TTL), Terms: terms},
 		release:     d.Release,
@@ -393,9 +393,8 @@ func (h *hop) open(s network.Stream, msg *pbv2.HopMessage) (c *openCircuit, why 
 		return c, why
 	}
 	c.onRelease(to.Release)
-	terms := from.Terms().min(to.Terms())
-	c.terms = h.limits.terms(terms.min(Terms{Data: held.Terms.Data, Duration: held.Terms.Duration}))
-	return c, h.join(c, s, [2]int64{from.Terms().Rate, held.Terms.Rate})
+	c.terms = circuitTerms(h.limits, from, to, held.Terms)
+	return c, h.join(c, s, [2]int64{from.within(h.limits, c.since).Rate, held.Terms.Rate})
 }
 
 // join takes what the circuit needs and calls its destination.

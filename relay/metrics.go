@@ -64,6 +64,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 var knownReasons = []Reason{
 	ReasonDenied, ReasonNotListed, ReasonPerPeer, ReasonPerIP, ReasonPerSubnet, ReasonPerASN, ReasonRate, ReasonCapacity,
 	ReasonDraining, ReasonNoReservation, ReasonNoAddress, ReasonUnreachable, ReasonMalformed, ReasonResources,
+	ReasonNoInvite, ReasonInviteMalformed, ReasonInviteIssuer, ReasonInviteAudience, ReasonInviteSubject, ReasonInviteNotYet,
+	ReasonInviteExpired, ReasonInviteRevoked, ReasonInviteUsed, ReasonCallout, ReasonCalloutFailed,
 }
 
 func kindOf(op Op) int {
