@@ -201,7 +201,9 @@ func redacted(address string) string {
 }
 
 // Start implements [HostPolicy]: what it gives back is the connections.
-func (c *Callout) Start(host.Host) (stop func(), err error) { return c.client.CloseIdleConnections, nil }
+func (c *Callout) Start(host.Host) (stop func(), err error) {
+	return c.client.CloseIdleConnections, nil
+}
 
 // Decide implements [Policy]. It waits for the server at most as long as its
 // timeout.

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"net/http"
 	"net/netip"
 
 	"github.com/pion/stun/v4"
@@ -20,3 +21,6 @@ func STUNAnswerer() func(packet []byte, from netip.AddrPort) []byte {
 		return out.Raw
 	}
 }
+
+// CalloutTransport puts something in place of the network.
+func CalloutTransport(c *Callout, t http.RoundTripper) { c.client.Transport = t }
