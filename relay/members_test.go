@@ -410,7 +410,8 @@ func TestBadMembers(t *testing.T) {
 	}
 	members := newMembers(t, good)
 	newRelay(t, relay.WithTopics(), relay.WithPolicy(members))
-	if _, err := relay.New(newHost(t), relay.WithTopics(), relay.WithPolicy(members)); err == nil || !strings.Contains(err.Error(), "another relay") {
+	_, err := relay.New(newHost(t), relay.WithTopics(), relay.WithPolicy(members))
+	if err == nil || !strings.Contains(err.Error(), "another relay") {
 		t.Errorf("two relays: %v", err)
 	}
 }

@@ -3,10 +3,12 @@ package relay_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,15 +101,15 @@ func wire(t *testing.T, policy func(w *wired) relay.Policy, opts ...relay.Option
 
 // only is a list of some of the peers.
 func (w *wired) only(t *testing.T, names ...string) *relay.List {
-	text := ""
+	var text strings.Builder
 	for _, name := range names {
-		text += w.peers[name].ID().String() + "\n"
+		fmt.Fprintln(&text, w.peers[name].ID())
 	}
-	return list(t, text)
+	return list(t, text.String())
 }
 
 // saying makes a server that refuses some peers when they are in a role, and its policy.
-func (w *wired) saying(t *testing.T, no map[string]string, opts ...relay.CalloutOption) relay.Policy {
+func (w *wired) saying(t *testing.T, no map[string]string) relay.Policy {
 	s := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		var q relay.CalloutRequest
 		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
@@ -122,7 +124,7 @@ func (w *wired) saying(t *testing.T, no map[string]string, opts ...relay.Callout
 		_, _ = io.WriteString(out, `{"allow": true}`)
 	}))
 	t.Cleanup(s.Close)
-	return newCallout(t, s.URL, opts...)
+	return newCallout(t, s.URL)
 }
 
 // TestPoliciesOnTheWire has each policy, alone and combined, refuse reservations
@@ -258,7 +260,12 @@ func TestPoliciesOnTheWire(t *testing.T) {
 			func(w *wired) relay.Policy {
 				return relay.Chain(relay.DenyList(w.only(t, "a")), relay.AllowList(w.only(t, "b")), members(w))
 			},
-			[]step{{"a", denied, relay.ReasonDenied}, {"b", ok, ""}, {"c", denied, relay.ReasonNoInvite}, {"c>b", denied, relay.ReasonNoInvite}},
+			[]step{
+				{"a", denied, relay.ReasonDenied},
+				{"b", ok, ""},
+				{"c", denied, relay.ReasonNoInvite},
+				{"c>b", denied, relay.ReasonNoInvite},
+			},
 		},
 		"When": {
 			func(w *wired) relay.Policy { return relay.When(w.only(t, "a").Has, no) },
@@ -275,8 +282,14 @@ func TestPoliciesOnTheWire(t *testing.T) {
 				)
 			},
 			[]step{
-				{"c", denied, relay.ReasonDenied}, {"b", ok, ""}, {"b", ok, ""}, {"b", limit, relay.ReasonRate}, {"a", ok, ""},
-				{"b>a", denied, relay.ReasonCallout}, {"a>b", ok, ""}, {"a>b", limit, relay.ReasonPerIP},
+				{"c", denied, relay.ReasonDenied},
+				{"b", ok, ""},
+				{"b", ok, ""},
+				{"b", limit, relay.ReasonRate},
+				{"a", ok, ""},
+				{"b>a", denied, relay.ReasonCallout},
+				{"a>b", ok, ""},
+				{"a>b", limit, relay.ReasonPerIP},
 			},
 		},
 	} {
@@ -334,6 +347,7 @@ func TestTermsOnTheWire(t *testing.T) {
 
 // A reservation lasts as long as the relay's limits and the policy's times let it.
 func TestTTLOnTheWire(t *testing.T) {
+	yes := relay.Allow(relay.Terms{})
 	for name, c := range map[string]struct {
 		decide func(now time.Time) relay.Decision
 		want   time.Duration
@@ -341,8 +355,8 @@ func TestTTLOnTheWire(t *testing.T) {
 		"none":           {func(time.Time) relay.Decision { return relay.Decision{} }, time.Hour},
 		"shorter":        {func(time.Time) relay.Decision { return relay.Allow(relay.Terms{TTL: time.Minute}) }, time.Minute},
 		"longer":         {func(time.Time) relay.Decision { return relay.Allow(relay.Terms{TTL: 2 * time.Hour}) }, time.Hour},
-		"until":          {func(now time.Time) relay.Decision { return relay.Allow(relay.Terms{}).Until(now.Add(time.Minute)) }, time.Minute},
-		"until later":    {func(now time.Time) relay.Decision { return relay.Allow(relay.Terms{}).Until(now.Add(2 * time.Hour)) }, time.Hour},
+		"until":          {func(now time.Time) relay.Decision { return yes.Until(now.Add(time.Minute)) }, time.Minute},
+		"until later":    {func(now time.Time) relay.Decision { return yes.Until(now.Add(2 * time.Hour)) }, time.Hour},
 		"until no times": {func(time.Time) relay.Decision { return relay.Decision{}.Until(time.Time{}) }, time.Hour},
 		"until earlier": {func(now time.Time) relay.Decision {
 			return relay.Decision{}.Until(now.Add(time.Minute)).Until(now.Add(time.Hour)).Until(time.Time{})

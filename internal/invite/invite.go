@@ -166,7 +166,7 @@ func (p *payload) MarshalRecord() ([]byte, error) {
 	field(1, []byte(p.Audience))
 	field(2, []byte(p.Subject))
 	field(3, id)
-	for i, v := range []uint64{uint64(p.NotBefore.Unix()), uint64(p.Expires.Unix()), uint64(p.Peers)} { //nolint:gosec // checked
+	for i, v := range []uint64{uint64(p.NotBefore.Unix()), uint64(p.Expires.Unix()), uint64(p.Peers)} {
 		b = protowire.AppendVarint(protowire.AppendTag(b, protowire.Number(4+i), protowire.VarintType), v)
 	}
 	return b, nil
@@ -211,7 +211,7 @@ func fields(b []byte) (texts [3]string, numbers [3]int64, err error) {
 		case number >= 1 && number <= 3 && kind == protowire.BytesType:
 			var v []byte
 			v, n = protowire.ConsumeBytes(b)
-			texts[number-1] = string(v)
+			texts[number-1] = string(v) //nolint:gosec // the case is for 1 to 3
 		case number >= 4 && number <= 6 && kind == protowire.VarintType:
 			var v uint64
 			v, n = protowire.ConsumeVarint(b)
