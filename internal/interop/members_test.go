@@ -18,9 +18,18 @@ import (
 // startWith starts a peer with an invite, which may be empty.
 func startWith(t *testing.T, p *Peer, at *Relay, invite string) error {
 	t.Helper()
+	return startLate(t, p, at, invite, 0)
+}
+
+// startLate starts a peer that presents its invite when js-libp2p has long asked
+// for the reservation.
+func startLate(t *testing.T, p *Peer, at *Relay, invite string, after time.Duration) error {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	return p.Start(ctx, Config{Relays: at.Addrs, Subscribe: []string{chatTopic}, Invite: invite})
+	return p.Start(ctx, Config{
+		Relays: at.Addrs, Subscribe: []string{chatTopic}, Invite: invite, InviteAfter: int(after.Milliseconds()),
+	})
 }
 
 func wantDenied(t *testing.T, what string, err error) {
@@ -67,6 +76,9 @@ func TestMembers(t *testing.T) {
 		agent := StartAgent(t, kind)
 		wantDenied(t, string(kind)+" without an invite", startWith(t, agent.Open(t), at, ""))
 		wantDenied(t, string(kind)+" with another relay's invite", startWith(t, agent.Open(t), at, invite(issuer.ID(), 1)))
+		if err := startLate(t, agent.Open(t), at, invite(self, 1), time.Second); err != nil {
+			t.Errorf("%s with an invite that comes late: %v", kind, err)
+		}
 		p := agent.Open(t)
 		if err := startWith(t, p, at, shared); err != nil {
 			t.Fatalf("%s with an invite: %v", kind, err)

@@ -7,15 +7,22 @@ const protocol = '/tango/invite/1.0.0'
 const decoder = new TextDecoder()
 const encoder = new TextEncoder()
 
-/** Presents the token on each new connection to one of the relays. js-libp2p asks for its reservation at the same time; the relay waits for the token. */
-export function presentTo (node: Libp2p, relays: string[], token: string): void {
+/**
+ * Presents the token on each new connection to one of the relays. js-libp2p asks for its reservation at the same time;
+ * the relay waits for the token if it comes later, which a test can force.
+ */
+export function presentTo (node: Libp2p, relays: string[], token: string, afterMs: number): void {
   node.addEventListener('connection:open', ({ detail: connection }) => {
-    if (connection.limits == null && relays.some((relay) => relay.endsWith(`/p2p/${connection.remotePeer.toString()}`))) {
-      present(connection, token).then(
-        (answer) => { record('invite', answer) },
-        (error: unknown) => { record('invite', describe(error)) }
-      )
+    if (connection.limits != null || !relays.some((relay) => relay.endsWith(`/p2p/${connection.remotePeer.toString()}`))) {
+      return
     }
+    const start = async (): Promise<string> => {
+      if (afterMs > 0) {
+        await new Promise((resolve) => setTimeout(resolve, afterMs))
+      }
+      return await present(connection, token)
+    }
+    start().then((answer) => { record('invite', answer) }, (error: unknown) => { record('invite', describe(error)) })
   })
 }
 

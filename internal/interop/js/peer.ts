@@ -32,6 +32,8 @@ export interface Config {
   iceServers?: string[]
   /** A token for relays that want one. */
   invite?: string
+  /** Milliseconds from a connection to the invite. Left out: 0. */
+  inviteAfter?: number
 }
 
 export interface ConnectionState {
@@ -161,7 +163,7 @@ export class Peer {
     this.#dialDiscovered = config.dial ?? true
     this.#watchConnections(node)
     if (config.invite != null) {
-      presentTo(node, config.relays, config.invite)
+      presentTo(node, config.relays, config.invite, config.inviteAfter ?? 0)
     }
     this.#watchMessages(node)
     node.addEventListener('peer:discovery', (event) => { this.#onDiscovery(node, event.detail) })
