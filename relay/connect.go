@@ -72,9 +72,10 @@ func (h *hop) open(s network.Stream, msg *pbv2.HopMessage) (c *openCircuit, why 
 		return c, why
 	}
 	c.onRelease(to.Release)
-	terms := from.Terms().min(to.Terms())
-	c.terms = h.limits.terms(terms.min(Terms{Data: held.Terms.Data, Duration: held.Terms.Duration}))
-	return c, h.join(c, s, [2]int64{from.Terms().Rate, smaller(to.Terms().Rate, held.Terms.Rate)})
+	c.terms = circuitTerms(h.limits, from, to, held.Terms)
+	return c, h.join(c, s, [2]int64{
+		from.within(h.limits, c.since).Rate, smaller(to.within(h.limits, c.since).Rate, held.Terms.Rate),
+	})
 }
 
 // join takes what the circuit needs and calls its destination.

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"net/http"
 	"net/netip"
 
 	"github.com/pion/stun/v4"
@@ -19,4 +20,21 @@ func STUNAnswerer() func(packet []byte, from netip.AddrPort) []byte {
 		}
 		return out.Raw
 	}
+}
+
+// CalloutTransport puts something in place of the network.
+func CalloutTransport(c *Callout, t http.RoundTripper) { c.client.Transport = t }
+
+// Waiting returns how many requests wait for an invite.
+func Waiting(m *Members) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.waiting
+}
+
+// Presenting returns how many streams present an invite.
+func Presenting(m *Members) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.streams)
 }

@@ -75,6 +75,8 @@ func newMetrics(r prometheus.Registerer, bytes func() float64) (*metrics, error)
 var knownReasons = []Reason{
 	ReasonDenied, ReasonNotListed, ReasonPerPeer, ReasonPerIP, ReasonPerSubnet, ReasonPerASN, ReasonRate, ReasonCapacity,
 	ReasonDraining, ReasonNoReservation, ReasonNoAddress, ReasonUnreachable, ReasonMalformed, ReasonResources, ReasonShutdown,
+	ReasonNoInvite, ReasonInviteMalformed, ReasonInviteIssuer, ReasonInviteAudience, ReasonInviteSubject, ReasonInviteNotYet,
+	ReasonInviteExpired, ReasonInviteRevoked, ReasonInviteUsed, ReasonCallout, ReasonCalloutFailed,
 }
 
 func kindOf(op Op) int {

@@ -63,7 +63,9 @@ type Request struct {
 // one; what nobody refuses is allowed.
 type Decision struct {
 	verdict verdict
-	terms   Terms
+	terms   Terms // at most these
+	granted Terms // in place of the relay's limits
+	until   time.Time
 	reason  Reason
 	release []func()
 }
@@ -76,7 +78,9 @@ const (
 	refuse
 )
 
-// Terms is what a peer is granted. Zero fields leave it to the relay's [Limits].
+// Terms is what a peer is granted. Zero fields leave it to the relay's [Limits],
+// which are also the most that it gets, whatever a policy says: only [Grant] goes
+// beyond them.
 type Terms struct {
 	// TTL is how long a reservation lasts unless it is renewed.
 	TTL time.Duration
@@ -96,7 +100,7 @@ func (t Terms) validate() error {
 	return nil
 }
 
-// min returns the smaller of each, where zero is none.
+// min returns the smaller of each, where zero is no opinion.
 func (t Terms) min(o Terms) Terms {
 	return Terms{
 		TTL:      smaller(t.TTL, o.TTL),
@@ -139,11 +143,30 @@ const (
 	ReasonShutdown      Reason = "shutdown"       // the relay was closed
 )
 
+// The reasons of [Members].
+const (
+	ReasonNoInvite        Reason = "no-invite"        // no invite was presented
+	ReasonInviteMalformed Reason = "invite-malformed" // what was presented is none, or not signed by whom it names
+	ReasonInviteIssuer    Reason = "invite-issuer"    // its issuer is not trusted
+	ReasonInviteAudience  Reason = "invite-audience"  // it is for another relay
+	ReasonInviteSubject   Reason = "invite-subject"   // it is for another peer
+	ReasonInviteNotYet    Reason = "invite-not-yet"   // its time has not come
+	ReasonInviteExpired   Reason = "invite-expired"   // its time is over
+	ReasonInviteRevoked   Reason = "invite-revoked"   // see [Members.Revoke]
+	ReasonInviteUsed      Reason = "invite-used"      // as many peers use it as may at once
+)
+
+// The reasons of [Callout].
+const (
+	ReasonCallout       Reason = "callout"        // the server said no
+	ReasonCalloutFailed Reason = "callout-failed" // the server did not answer
+)
+
 // status is what circuit v2 has to say for a reason (libp2p specs,
 // relay/circuit-v2.md §Status codes).
 func (r Reason) status(op Op) pbv2.Status {
 	switch r {
-	case ReasonPerPeer, ReasonPerIP, ReasonPerSubnet, ReasonPerASN, ReasonCapacity, ReasonDraining:
+	case ReasonPerPeer, ReasonPerIP, ReasonPerSubnet, ReasonPerASN, ReasonCapacity, ReasonDraining, ReasonInviteUsed:
 		if op == Reserve {
 			return pbv2.Status_RESERVATION_REFUSED
 		}
@@ -162,7 +185,7 @@ func (r Reason) status(op Op) pbv2.Status {
 }
 
 // Allow is a decision for the peer. Of the terms of several policies the
-// smaller count.
+// smaller count, and of the relay's limits and these.
 func Allow(t Terms) Decision { return Decision{verdict: allow, terms: t} }
 
 // Refuse is a decision against the peer.
@@ -176,11 +199,45 @@ func (d Decision) Take(release func()) Decision {
 	return d
 }
 
+// Until returns d with the time at which it ends, if it has none that is
+// earlier: a reservation does not last longer.
+func (d Decision) Until(t time.Time) Decision {
+	d.until = earlier(d.until, t)
+	return d
+}
+
+// earlier returns the earlier of two times, of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // Refused says whether the decision is against the peer, and why.
 func (d Decision) Refused() (Reason, bool) { return d.reason, d.verdict == refuse }
 
 // Terms returns what the decision grants.
-func (d Decision) Terms() Terms { return d.terms }
+func (d Decision) Terms() Terms { return d.terms.min(d.granted) }
+
+// Ends returns when the decision ends, see [Decision.Until]; zero if it does not.
+func (d Decision) Ends() time.Time { return d.until }
+
+// within returns what a peer gets of a relay with these limits.
+func (d Decision) within(l Limits, now time.Time) Terms {
+	t := l.terms(d.granted).min(d.terms)
+	if !d.until.IsZero() {
+		t.TTL = min(t.TTL, max(d.until.Sub(now), time.Second))
+	}
+	return t
+}
+
+// circuitTerms returns what a circuit gets: the smaller of what its ends do and of
+// what its destination's reservation has.
+func circuitTerms(l Limits, from, to Decision, held Terms) Terms {
+	granted := from.granted.min(to.granted).min(Terms{Data: held.Data, Duration: held.Duration})
+	return l.terms(granted).min(from.terms).min(to.terms)
+}
 
 // Release gives back what policies took for the decision. The relay does so;
 // it is for tests and for policies that ask others.
@@ -193,7 +250,7 @@ func (d Decision) Release() {
 // and joins two decisions neither of which refuses.
 func (d Decision) and(o Decision) Decision {
 	d.verdict = max(d.verdict, o.verdict)
-	d.terms = d.terms.min(o.terms)
+	d.terms, d.granted, d.until = d.terms.min(o.terms), d.granted.min(o.granted), earlier(d.until, o.until)
 	d.release = append(slices.Clip(d.release), o.release...)
 	return d
 }

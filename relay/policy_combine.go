@@ -147,12 +147,15 @@ func opsOf(ops []Op) opSet {
 
 func (s opSet) has(op Op) bool { return s&(1<<op) != 0 }
 
-// Grant allows everything on these terms. See [When] for granting them to some.
+// Grant allows everything on these terms, which count in place of the relay's
+// [Limits] and may exceed them. See [When] for granting them to some.
 func Grant(t Terms) Policy { return grant{t} }
 
 type grant struct{ terms Terms }
 
-func (g grant) Decide(context.Context, *Request) Decision { return Allow(g.terms) }
+func (g grant) Decide(context.Context, *Request) Decision {
+	return Decision{verdict: allow, granted: g.terms}
+}
 
 func (g grant) check() error { return g.terms.validate() }
 

@@ -40,7 +40,7 @@ func (h *hop) admit(r *Request, d Decision) Reason {
 }
 
 func (h *hop) entry(r *Request, d Decision) *reservation {
-	terms := h.limits.terms(d.Terms())
+	terms := d.within(h.limits, r.Time)
 	return &reservation{
 		Reservation: Reservation{Peer: r.Peer, Addr: r.Addr, Since: r.Time, Expires: r.Time.Add(terms.TTL), Terms: terms},
 		release:     d.Release,

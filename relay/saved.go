@@ -318,13 +318,6 @@ func (h *hop) readmit(s savedReservation) (keep bool) {
 	return false
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
 // returned restores a peer's reservation in the background.
 func (h *hop) returned(p peer.ID) {
 	if !h.saved.has(p) || !h.enter() {

@@ -41,11 +41,18 @@ var (
 // RefusedError is a relay's no.
 type RefusedError struct {
 	Status pbv2.Status // what the relay gave as the reason
+	Invite error       // why it did not take the invite before; nil if it did, or there was none
 }
 
 func (e *RefusedError) Error() string {
+	if e.Invite != nil {
+		return fmt.Sprintf("refused: %v (invite: %v)", e.Status, e.Invite)
+	}
 	return fmt.Sprintf("refused: %v (%s)", e.Status, hint(e.Status))
 }
+
+// Unwrap returns why the invite was not taken.
+func (e *RefusedError) Unwrap() error { return e.Invite }
 
 // hint says what a status means in practice (circuit-v2.md §Status Codes).
 func hint(s pbv2.Status) string {
@@ -55,7 +62,7 @@ func hint(s pbv2.Status) string {
 	case pbv2.Status_RESOURCE_LIMIT_EXCEEDED:
 		return "the relay is at its limits"
 	case pbv2.Status_PERMISSION_DENIED:
-		return "the relay's policy excludes this peer"
+		return "the relay's policy excludes this peer, or wants an invite: see WithInvite"
 	default:
 		return "the relay did not accept the request"
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/tangop2p/tango/internal/invite"
 )
 
 const (
@@ -68,6 +70,17 @@ func reserve(ctx context.Context, h host.Host, relay peer.ID) (*grant, error) {
 	}
 	g.conn = s.Conn().ID()
 	return g, nil
+}
+
+// invited presents an invite and asks then, whatever came of it: the relay may
+// serve us without.
+func invited(ctx context.Context, h host.Host, relay peer.ID, token string) (*grant, error) {
+	notTaken := invite.Present(network.WithNoDial(ctx, "tango/reservation"), h, relay, token)
+	g, err := reserve(ctx, h, relay)
+	if refused, ok := errors.AsType[*RefusedError](err); ok && notTaken != nil {
+		return nil, &RefusedError{Status: refused.Status, Invite: notTaken}
+	}
+	return g, err
 }
 
 // ask sends the request and reads the answer.

@@ -36,7 +36,11 @@ type links interface {
 	protect(p peer.ID, on bool)
 }
 
-type hostLinks struct{ host.Host }
+type hostLinks struct {
+	host.Host
+
+	invite string // to present before a request; empty: none
+}
 
 var _ links = hostLinks{}
 
@@ -61,7 +65,10 @@ func (l hostLinks) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) er
 }
 
 func (l hostLinks) reserve(ctx context.Context, p peer.ID) (*grant, error) {
-	return reserve(ctx, l.Host, p)
+	if l.invite == "" {
+		return reserve(ctx, l.Host, p)
+	}
+	return invited(ctx, l.Host, p, l.invite)
 }
 
 func (l hostLinks) hangUp(p peer.ID, conn string) {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tangop2p/tango/internal/invite"
 )
 
 // Defaults and ranges of the options.
@@ -35,6 +37,7 @@ type config struct {
 	discovered bool
 	backoff    backoff
 	registerer prometheus.Registerer
+	invite     string // empty: none
 }
 
 func newConfig(opts []Option) (config, error) {
@@ -107,6 +110,21 @@ func WithBackoff(shortest, longest time.Duration) Option {
 			return fmt.Errorf("WithBackoff(%v, %v): use %v to %v, the shorter first", shortest, longest, shortestBackoff, longestBackoff)
 		}
 		c.backoff = backoff{min: shortest, max: longest}
+		return nil
+	}
+}
+
+// WithInvite presents a token to each relay before each request, at relays that
+// serve only those who have one (relay.Members); relay.NewInvite makes it. Relays
+// that have no use for it, or that are not its audience, are asked all the same;
+// it is not a secret to them, as each can use the invites for itself only. The
+// default is none.
+func WithInvite(token string) Option {
+	return func(c *config) error {
+		if _, err := invite.Parse(token, nil); err != nil {
+			return fmt.Errorf("WithInvite: %w; take it as the relay's operator gave it", err)
+		}
+		c.invite = token
 		return nil
 	}
 }

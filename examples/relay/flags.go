@@ -28,12 +28,14 @@ other. Once they have met they talk directly.
 Usage:
 
   relay [flags]
+  relay invite -audience PEER [flags]
 
 Each flag can be given as an environment variable instead, for example
 -listen as %s_LISTEN; the flag wins. Lists are separated by commas. Log levels
 are set with GOLOG_LOG_LEVEL (error, warn, info, debug).
 
-SIGHUP reads the files of -allow and -deny again. SIGTERM and SIGINT drain the
+SIGHUP reads the files of -allow, -deny, -invite-issuers, -invite-revoked and
+-asn-table again, and asks about all who hold a reservation. SIGTERM and SIGINT drain the
 relay, and a second one ends it at once.
 
 On the port of its WebSocket listeners the relay also answers plain HTTP:
@@ -53,6 +55,7 @@ Examples:
 
   relay -listen 127.0.0.1:4001 -web examples/browser/dist
   relay -announce /dns4/relay.example/tcp/443/tls/ws -preset data
+  relay -invite-issuers issuers.txt
 
 Flags:
 
@@ -89,9 +92,7 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 	topic := fs.String("topic", discovery.DefaultTopic, "discovery `topics` to forward; records are verified")
 	forward := fs.String("forward", "", "other GossipSub `topics` to forward unseen")
 	limits := addLimitFlags(fs)
-	allow := fs.String("allow", "", "`file` with those that may hold a reservation, a peer ID, IP address or\n"+
-		"network a line; read again on SIGHUP (default everybody)")
-	deny := fs.String("deny", "", "`file` with those that are refused, as -allow")
+	who := addRuleFlags(fs)
 	drain := fs.Duration("drain", 5*time.Second, "how `long` open circuits may go on after SIGTERM, while new ones are refused")
 	savedTable := fs.String("saved-table", "", "`file` in which reservations are kept, so that peers have them back after a\n"+
 		"restart (default none)")
@@ -122,7 +123,7 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 	s.listen, errs[0] = listeners(list(*listen))
 	s.limits, errs[1] = limits.limits()
 	errs[2] = checkWeb(*web)
-	s.rules, errs[3] = loadRules(*allow, *deny)
+	s.rules, errs[3] = who.rules(s.limits)
 	return s, errors.Join(errs[:]...)
 }
 

@@ -21,6 +21,8 @@ func addLimitFlags(fs *flag.FlagSet) *limitFlags {
 	c := &f.change
 	fs.IntVar(&c.Reservations, "max-reservations", 0, "how many `peers` may hold a reservation (default of the preset)")
 	fs.IntVar(&c.ReservationsPerIP, "max-reservations-per-ip", 0, "how many `peers` of one IP address may hold one (default of the preset)")
+	fs.IntVar(&c.ReservationsPerASN, "max-reservations-per-asn", 0,
+		"how many `peers` of one autonomous system may hold one (default of the preset)")
 	fs.DurationVar(&c.ReservationTTL, "reservation-ttl", 0, "how `long` a reservation lasts unless it is renewed (default of the preset)")
 	fs.IntVar(&c.CircuitsPerPeer, "max-circuits", 0, "how many `circuits` a peer may have open (default of the preset)")
 	fs.DurationVar(&c.CircuitDuration, "max-duration", 0, "after how much `time` a circuit is reset (default of the preset)")
@@ -38,6 +40,7 @@ func (f *limitFlags) limits() (relay.Limits, error) {
 	c := f.change
 	l.Reservations = cmp.Or(c.Reservations, l.Reservations)
 	l.ReservationsPerIP = cmp.Or(c.ReservationsPerIP, l.ReservationsPerIP)
+	l.ReservationsPerASN = cmp.Or(c.ReservationsPerASN, l.ReservationsPerASN)
 	l.ReservationTTL = cmp.Or(c.ReservationTTL, l.ReservationTTL)
 	l.CircuitsPerPeer = cmp.Or(c.CircuitsPerPeer, l.CircuitsPerPeer)
 	l.CircuitDuration = cmp.Or(c.CircuitDuration, l.CircuitDuration)

@@ -31,6 +31,9 @@ func main() {
 
 // run starts the relay and returns once SIGINT or SIGTERM has ended it.
 func run(args []string, out, help io.Writer) error {
+	if len(args) > 0 && args[0] == "invite" {
+		return makeInvite(args[1:], out, help)
+	}
 	s, err := parseSettings(args, help)
 	if err != nil {
 		return err

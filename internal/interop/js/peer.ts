@@ -15,6 +15,7 @@ import { Circuit, WebRTC } from '@multiformats/multiaddr-matcher'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { describe, now, record, recorded, type LogEvent } from './events.ts'
 import * as exercise from './exercise.ts'
+import { presentTo } from './invite.ts'
 
 export interface Config {
   /** Multiaddrs of the relays to reserve at, with their /p2p part. */
@@ -29,6 +30,10 @@ export interface Config {
   dial?: boolean
   /** URLs of STUN servers. Left out: none; js-libp2p's own list asks four public ones, and the tests have no way out. */
   iceServers?: string[]
+  /** A token for relays that want one. */
+  invite?: string
+  /** Milliseconds from a connection to the invite. Left out: 0. */
+  inviteAfter?: number
 }
 
 export interface ConnectionState {
@@ -157,6 +162,9 @@ export class Peer {
     this.#node = node
     this.#dialDiscovered = config.dial ?? true
     this.#watchConnections(node)
+    if (config.invite != null) {
+      presentTo(node, config.relays, config.invite, config.inviteAfter ?? 0)
+    }
     this.#watchMessages(node)
     node.addEventListener('peer:discovery', (event) => { this.#onDiscovery(node, event.detail) })
     this.#received = await exercise.serve(node)
