@@ -10,6 +10,12 @@ import (
 // NoTracer is for tests that watch a router.
 type NoTracer = noTracer
 
+// ParseInfo and MarshalInfo are the codec of a RelayInfo.
+var (
+	ParseInfo   = parseInfo
+	MarshalInfo = marshalInfo
+)
+
 // STUNURLs names a server that has sockets at bound.
 func STUNURLs(addrs []ma.Multiaddr, bound []netip.AddrPort) []string { return stunURLs(addrs, bound) }
 
