@@ -216,11 +216,11 @@ func TestICEServerOf(t *testing.T) {
 		{both, "/dnsaddr/a.example /p2p-circuit /unix/a", ""},
 	} {
 		var bound []netip.AddrPort
-		for _, b := range strings.FieldsSeq(c.bound) {
+		for b := range strings.FieldsSeq(c.bound) {
 			bound = append(bound, netip.MustParseAddrPort(b))
 		}
 		var addrs []ma.Multiaddr
-		for _, a := range strings.FieldsSeq(c.addrs) {
+		for a := range strings.FieldsSeq(c.addrs) {
 			addrs = append(addrs, ma.StringCast(a))
 		}
 		if got := strings.Join(relay.STUNURLs(addrs, bound), " "); got != c.want {
