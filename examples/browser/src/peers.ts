@@ -2,10 +2,11 @@
 import type { Connection, PeerId } from '@libp2p/interface'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { WebRTC } from '@multiformats/multiaddr-matcher'
-import { dial, dialTrouble, hasLeft } from './dial.js'
+import { dial, dialTrouble, hasLeft, HASTY_TRIES, pathTrouble } from './dial.js'
 import { Flow } from './flow.js'
 import type { Node } from './node.js'
 import { isRelayed, pathOf, type Path } from './path.js'
+import { askStun } from './stun.js'
 
 /**
  * How many direct peers this page looks for; more may come in. GossipSub
@@ -56,15 +57,18 @@ export interface Peer {
   flow?: Flow
 }
 
+/** What is needed of the relay's link. */
+interface Relay { id: string, connected: boolean, info: { stun: string[] } }
+
 export class Peers {
   readonly table = new Map<string, Peer>()
   onDirect?: (peer: Peer, conn: Connection) => void
   #node: Node
-  #relay: { id: string, connected: boolean }
+  #relay: Relay
   #changed: () => void
 
   /** relay is whose circuits are dialled; discovery the topics whose messages are signs of life. */
-  constructor (node: Node, relay: { id: string, connected: boolean }, discovery: string[], changed: () => void) {
+  constructor (node: Node, relay: Relay, discovery: string[], changed: () => void) {
     this.#node = node
     this.#relay = relay
     this.#changed = changed
@@ -213,12 +217,23 @@ export class Peers {
       flow.finish('failed', peer.error)
       if (hasLeft(err)) {
         peer.lost = performance.now()
+      } else if (peer.tries > HASTY_TRIES && flow.steps.at(-1)?.name === 'candidates') {
+        void this.#explain(peer, flow)
       }
       console.debug('tango: dial failed', peer.id, err)
       peer.nextTry = performance.now() + Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** (peer.tries - 1))
     } finally {
       peer.dialling = false
       this.tick() // the next one's turn
+      this.#changed()
+    }
+  }
+
+  /** Says why there is no direct path, unless there is one meanwhile. */
+  async #explain (peer: Peer, flow: Flow): Promise<void> {
+    const why = pathTrouble(await askStun(this.#relay.info.stun))
+    if (peer.error !== undefined) {
+      peer.error = flow.why = why
       this.#changed()
     }
   }
