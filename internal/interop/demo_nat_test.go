@@ -29,7 +29,8 @@ func TestDemoNAT(t *testing.T) {
 			unavailable(t, demoMissing())
 			lab := NewLab(t, [2]NAT{Cone, Cone})
 			if c.mute {
-				if err := lab.Public.NFT("table ip mute { chain in { type filter hook input priority filter; udp dport 3478 drop; } }"); err != nil {
+				const rules = "table ip mute { chain stun { type filter hook input priority filter; udp dport 3478 drop; }\n}"
+				if err := lab.Public.NFT(rules); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -39,6 +40,7 @@ func TestDemoNAT(t *testing.T) {
 			if c.says == "" {
 				a.awaitDirect(t, b)
 				b.awaitDirect(t, a)
+				relay.Kill() // which would have a copy there first
 				a.chat(t, b, "hello through two NATs", "direct")
 				return
 			}
@@ -51,7 +53,7 @@ func TestDemoNAT(t *testing.T) {
 func (p *demoPage) awaitWords(t *testing.T, other *demoPage, words string) {
 	t.Helper()
 	row := fmt.Sprintf(`document.querySelector('[data-testid="peer-row"][data-peer=%q]')?.textContent ?? ""`, other.id)
-	Await(t, 60*time.Second, fmt.Sprintf("%s says %q", p.name, words), func(ctx context.Context) (bool, error) {
+	Await(t, 90*time.Second, fmt.Sprintf("%s says %q", p.name, words), func(ctx context.Context) (bool, error) {
 		var text string
 		err := p.Evaluate(ctx, row, &text)
 		return strings.Contains(text, words), fmt.Errorf("it says %q (%w)", text, err)
