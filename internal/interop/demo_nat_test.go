@@ -34,7 +34,8 @@ func TestDemoNAT(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			relay := StartRelayIn(t, lab.Public, relayAddress, append([]string{"-web", demoDist, "-forward", "tango-demo-chat"}, c.flags...)...)
+			flags := append([]string{"-web", demoDist, "-forward", "tango-demo-chat"}, c.flags...)
+			relay := StartRelayIn(t, lab.Public, relayAddress, flags...)
 			a := openDemoIn(t, lab.Hosts[0], Chromium, "first", relay)
 			b := openDemoIn(t, lab.Hosts[1], Chromium, "second", relay)
 			if c.says == "" {

@@ -66,6 +66,8 @@ export class Peers {
   #node: Node
   #relay: Relay
   #changed: () => void
+  /** inbound direct connections through which something came */
+  #proved = new WeakSet<Connection>()
 
   /** relay is whose circuits are dialled; discovery the topics whose messages are signs of life. */
   constructor (node: Node, relay: Relay, discovery: string[], changed: () => void) {
@@ -79,12 +81,30 @@ export class Peers {
         void this.#hearAgain(detail.from)
       }
     })
+    node.addEventListener('peer:identify', ({ detail }) => { this.prove(detail.connection) })
     node.addEventListener('connection:open', ({ detail }) => { this.#opened(detail) })
     node.addEventListener('connection:close', ({ detail }) => { this.#closed(detail) })
   }
 
   connections (peer: Peer): Connection[] {
-    return this.#node.getConnections(peer.peerId).filter(c => c.status === 'open')
+    return this.#node.getConnections(peer.peerId).filter(c => c.status === 'open' && this.#real(c))
+  }
+
+  /** An answer came through a connection. */
+  prove (conn: Connection): void {
+    if (!this.#real(conn)) {
+      this.#proved.add(conn)
+      this.#opened(conn)
+    }
+  }
+
+  /**
+   * js-libp2p takes an inbound dial that its dialler gives up for a connection
+   * (@libp2p/webrtc 6.0.33, private-to-private/util.ts: the end of the signaling
+   * stream looks like success), so those must prove themselves.
+   */
+  #real (conn: Connection): boolean {
+    return isRelayed(conn) || conn.direction === 'outbound' || this.#proved.has(conn)
   }
 
   path (peer: Peer): Path {
@@ -239,7 +259,7 @@ export class Peers {
   }
 
   #opened (conn: Connection): void {
-    if (this.#isRelay(conn.remotePeer)) {
+    if (this.#isRelay(conn.remotePeer) || !this.#real(conn)) {
       return
     }
     const peer = this.#entry(conn.remotePeer)
@@ -281,7 +301,7 @@ export class Peers {
 
   #closed (conn: Connection): void {
     const peer = this.table.get(conn.remotePeer.toString())
-    if (peer === undefined) {
+    if (peer === undefined || !this.#real(conn)) {
       return
     }
     if (!isRelayed(conn) && this.path(peer) !== 'direct') {
