@@ -65,11 +65,9 @@ func (n *Node) start(cfg *config) (err error) {
 	if err := listen(n.host, cfg.listen); err != nil {
 		return err
 	}
-	opts := append([]webrtc.Option{webrtc.WithConnectionGater(gater)}, cfg.webrtc...)
-	if n.webrtc, err = webrtc.New(n.host, opts...); err != nil {
+	if err := n.startWebRTC(cfg, gater); err != nil {
 		return err
 	}
-	n.undo.Add(n.webrtc.Close)
 	if err := n.startPubSub(cfg); err != nil {
 		return err
 	}
@@ -77,6 +75,24 @@ func (n *Node) start(cfg *config) (err error) {
 		return err
 	}
 	return n.reserve(cfg)
+}
+
+// startWebRTC puts the user's options last, so that they win.
+func (n *Node) startWebRTC(cfg *config, gater connmgr.ConnectionGater) (err error) {
+	opts := []webrtc.Option{webrtc.WithConnectionGater(gater)}
+	if cfg.relays != nil {
+		servers, err := newSTUNServers(n.host, cfg.relays.infos)
+		if err != nil {
+			return err
+		}
+		n.undo.Add(servers.close)
+		opts = append(opts, webrtc.WithICEServersFunc(servers.list))
+	}
+	if n.webrtc, err = webrtc.New(n.host, append(opts, cfg.webrtc...)...); err != nil {
+		return err
+	}
+	n.undo.Add(n.webrtc.Close)
+	return nil
 }
 
 // reserve comes last: a node that can be reached has to be ready.

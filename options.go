@@ -166,8 +166,10 @@ func WithDiscovery(opts ...discovery.Option) Option {
 
 // WithRelays holds reservations at these relays, each a multiaddr that ends in
 // /p2p/ and the relay's ID, so that others reach the node through them: browsers
-// over /webrtc, which makes the connection direct. See [reservation.New]; use
-// [WithReservations] for its options. The default is none, a node that others
+// over /webrtc, which makes the connection direct. The STUN servers that these
+// relays say to have (see [relay.FetchInfo]) are used for it, and no others, unless
+// [WithWebRTC] says which. See [reservation.New]; use [WithReservations] for its
+// options. The default is none, a node that others
 // reach at its own addresses only.
 func WithRelays(addrs ...string) Option {
 	return func(c *config) error {
@@ -204,8 +206,9 @@ func (c *config) reserve() *relaysSettings {
 }
 
 // WithWebRTC sets options of the /webrtc transport, which every node has, see
-// [webrtc.New]: ICE servers foremost. The connection gater of the host is
-// given to it already. The default is that of package webrtc.
+// [webrtc.New]: ICE servers foremost, which take the place of the relays' own
+// STUN servers; webrtc.WithICEServers() asks none. The connection gater of the
+// host is given to it already. The default is that of package webrtc.
 func WithWebRTC(opts ...webrtc.Option) Option {
 	return func(c *config) error {
 		c.webrtc = slices.Clone(opts)

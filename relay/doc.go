@@ -50,6 +50,12 @@
 //   - always limits circuits: on an unlimited one GossipSub settles, in js and
 //     in Go, and is lost with the relay.
 //
+// # STUN
+//
+// [WithSTUN] answers STUN binding requests beside the relay, so that peers behind
+// NATs need no third party. [Relay.ICEServers] names it for pages. Peers in Go
+// ask with [FetchInfo], on the protocol [InfoID]; tango.New does so for its relays.
+//
 // # Lifecycle, concurrency, errors
 //
 // [New] validates its options before it starts anything. A Relay is safe for
@@ -77,5 +83,5 @@
 // reservation elsewhere, or has found none.
 //
 // Specifications: libp2p specs, relay/circuit-v2.md and
-// pubsub/gossipsub/gossipsub-v1.1.md.
+// pubsub/gossipsub/gossipsub-v1.1.md; STUN, RFC 8489.
 package relay

@@ -4,11 +4,21 @@ import (
 	"net/http"
 	"net/netip"
 
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/pion/stun/v4"
 )
 
 // NoTracer is for tests that watch a router.
 type NoTracer = noTracer
+
+// ParseInfo and MarshalInfo are the codec of a RelayInfo.
+var (
+	ParseInfo   = parseInfo
+	MarshalInfo = marshalInfo
+)
+
+// STUNURLs names a server that has sockets at bound.
+func STUNURLs(addrs []ma.Multiaddr, bound []netip.AddrPort) []string { return stunURLs(addrs, bound) }
 
 // STUNAnswerer returns what answers a packet, nil if it is silent.
 func STUNAnswerer() func(packet []byte, from netip.AddrPort) []byte {

@@ -59,6 +59,7 @@ func New(h host.Host, opts ...Option) (*Relay, error) {
 		}
 		r.undo.Add(r.stun.close)
 	}
+	r.undo.AddFunc(serveInfo(r.hop, marshalInfo(r.STUNAddrs())))
 	return r, nil
 }
 

@@ -255,23 +255,75 @@ func (r *Relay) STUNAddrs() []netip.AddrPort {
 
 // ICEServers returns the relay's STUN server as URLs (RFC 7064) for the
 // configuration of an RTCPeerConnection: one for each host among the addresses
-// that the relay hands out, at most 4.
+// that the relay hands out and at which it answers, at most 4.
 func (r *Relay) ICEServers() []string {
-	var urls []string
-	if r.stun == nil {
-		return nil
-	}
-	port := strconv.Itoa(int(addrPort(r.stun.conns[0]).Port()))
-	for _, a := range r.hop.host.Addrs() {
-		if len(a) == 0 || !r.hop.addrs(a) {
-			continue
+	addrs := slices.DeleteFunc(slices.Clone(r.hop.host.Addrs()), func(a ma.Multiaddr) bool { return !r.hop.addrs(a) })
+	return stunURLs(addrs, r.STUNAddrs())
+}
+
+// maxSTUNURLs is how many URLs are named: browsers warn from five servers on.
+const maxSTUNURLs = 4
+
+// stunURLs returns the URLs of a STUN server that has sockets at bound.
+func stunURLs(addrs []ma.Multiaddr, bound []netip.AddrPort) []string {
+	bound = slices.Clone(bound)
+	for i, b := range bound {
+		// one that is not among the addresses is what a NAT maps them to
+		if !slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return hostOf(a) == b.Addr().Unmap().String() }) {
+			all := netip.IPv6Unspecified()
+			if b.Addr().Unmap().Is4() {
+				all = netip.IPv4Unspecified()
+			}
+			bound[i] = netip.AddrPortFrom(all, b.Port())
 		}
-		switch a[0].Code() {
-		case ma.P_IP4, ma.P_IP6, ma.P_DNS, ma.P_DNS4, ma.P_DNS6:
-			if u := "stun:" + net.JoinHostPort(a[0].Value(), port); !slices.Contains(urls, u) && len(urls) < 4 {
-				urls = append(urls, u)
+	}
+	var urls []string
+	for _, a := range addrs {
+		for _, b := range bound {
+			if answersAt(a, b.Addr().Unmap()) {
+				urls = appendURL(urls, hostOf(a), b.Port())
 			}
 		}
 	}
 	return urls
+}
+
+// answersAt says whether a socket at an IP address, perhaps the unspecified one, is
+// reached by the host of an address. Names may lead to it.
+func answersAt(a ma.Multiaddr, ip netip.Addr) bool {
+	switch host := hostOf(a); {
+	case host == "":
+		return false
+	case a[0].Code() == ma.P_IP4 || a[0].Code() == ma.P_IP6:
+		named, err := netip.ParseAddr(host)
+		return err == nil && (named == ip || ip.IsUnspecified() && named.Is4() == ip.Is4())
+	case a[0].Code() == ma.P_DNS4:
+		return ip.Is4()
+	case a[0].Code() == ma.P_DNS6:
+		return !ip.Is4()
+	default:
+		return true
+	}
+}
+
+// hostOf returns the IP address or name that an address begins with, else "".
+func hostOf(a ma.Multiaddr) string {
+	if len(a) == 0 {
+		return ""
+	}
+	switch a[0].Code() {
+	case ma.P_IP4, ma.P_IP6, ma.P_DNS, ma.P_DNS4, ma.P_DNS6:
+		return a[0].Value()
+	default:
+		return ""
+	}
+}
+
+// appendURL adds a STUN URL (RFC 7064) unless it is there or there are enough.
+func appendURL(urls []string, host string, port uint16) []string {
+	u := "stun:" + net.JoinHostPort(host, strconv.Itoa(int(port)))
+	if len(urls) >= maxSTUNURLs || slices.Contains(urls, u) {
+		return urls
+	}
+	return append(urls, u)
 }

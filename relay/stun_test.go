@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/pion/stun/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -181,4 +183,48 @@ func FuzzSTUN(f *testing.F) {
 			t.Errorf("%d bytes for %d", len(got), len(packet))
 		}
 	})
+}
+
+// It names only what answers: a socket on one address does not do so for the others.
+func TestICEServersAnswer(t *testing.T) {
+	h := newHost(t, libp2p.ListenAddrStrings("/ip4/127.0.0.2/tcp/0/ws"))
+	r, err := relay.New(h, relay.WithSTUN("127.0.0.2:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	want := []string{"stun:" + r.STUNAddrs()[0].String()}
+	if got := r.ICEServers(); len(h.Addrs()) < 2 || !slices.Equal(got, want) {
+		t.Errorf("%v of %v, want %v", got, h.Addrs(), want)
+	}
+}
+
+func TestICEServerOf(t *testing.T) {
+	const v4, v6, both = "0.0.0.0:9", "[::]:9", "0.0.0.0:9 [::]:9"
+	for _, c := range []struct{ bound, addrs, want string }{
+		{both, "/ip4/192.0.2.1/tcp/1 /ip6/2001:db8::1/tcp/1", "stun:192.0.2.1:9 stun:[2001:db8::1]:9"},
+		{v4, "/ip4/192.0.2.1/tcp/1 /ip6/2001:db8::1/tcp/1", "stun:192.0.2.1:9"},
+		{v6, "/ip4/192.0.2.1/tcp/1 /ip6/2001:db8::1/tcp/1", "stun:[2001:db8::1]:9"},
+		{"192.0.2.1:9", "/ip4/192.0.2.1/tcp/1 /ip4/192.0.2.2/tcp/1 /ip4/192.0.2.1/tcp/2", "stun:192.0.2.1:9"},
+		{"[2001:db8::1]:9", "/ip6/2001:db8::2/tcp/1 /ip6/2001:db8::1/tcp/1", "stun:[2001:db8::1]:9"},
+		// bound to what a NAT or a proxy maps the announced address to
+		{"10.0.0.1:9", "/ip4/192.0.2.1/tcp/1 /ip6/2001:db8::1/tcp/1", "stun:192.0.2.1:9"},
+		{"10.0.0.1:9", "/dns/a.example/tcp/1 /dns4/b.example/tcp/1 /dns6/c.example/tcp/1", "stun:a.example:9 stun:b.example:9"},
+		{v6, "/dns/a.example/tcp/1 /dns4/b.example/tcp/1 /dns6/c.example/tcp/1", "stun:a.example:9 stun:c.example:9"},
+		{"192.0.2.1:9", "/ip4/192.0.2.1/tcp/1 /dns4/a.example/tcp/443/tls/ws", "stun:192.0.2.1:9 stun:a.example:9"},
+		{both, "/dns/a/tcp/1 /dns/b/tcp/1 /dns/c/tcp/1 /dns/d/tcp/1 /dns/e/tcp/1", "stun:a:9 stun:b:9 stun:c:9 stun:d:9"},
+		{both, "/dnsaddr/a.example /p2p-circuit /unix/a", ""},
+	} {
+		var bound []netip.AddrPort
+		for b := range strings.FieldsSeq(c.bound) {
+			bound = append(bound, netip.MustParseAddrPort(b))
+		}
+		var addrs []ma.Multiaddr
+		for a := range strings.FieldsSeq(c.addrs) {
+			addrs = append(addrs, ma.StringCast(a))
+		}
+		if got := strings.Join(relay.STUNURLs(addrs, bound), " "); got != c.want {
+			t.Errorf("at %s of %s: %s, want %s", c.bound, c.addrs, got, c.want)
+		}
+	}
 }

@@ -56,7 +56,7 @@ func parse(args []string, help io.Writer) (*settings, error) {
 		s.relays = append(s.relays, a)
 		return nil
 	})
-	flags.Func("stun", "`URL` of a STUN server, stun:host:port; may be repeated", func(u string) error {
+	flags.Func("stun", "`URL` of a STUN server instead of the relays' own, stun:host:port; may be repeated", func(u string) error {
 		s.servers = append(s.servers, webrtc.ICEServer{URLs: []string{u}})
 		return nil
 	})
@@ -82,7 +82,10 @@ func run(ctx context.Context, args []string, out, help io.Writer) error {
 	if err != nil {
 		return err
 	}
-	opts := []tango.Option{tango.WithWebRTC(webrtc.WithICEServers(s.servers...))}
+	var opts []tango.Option
+	if len(s.servers) > 0 { // else the relays' own
+		opts = append(opts, tango.WithWebRTC(webrtc.WithICEServers(s.servers...)))
+	}
 	if len(s.relays) > 0 {
 		opts = append(opts, tango.WithRelays(s.relays...))
 	}

@@ -77,7 +77,13 @@ type chatLine struct {
 
 func openDemo(t *testing.T, kind Kind, name string, relay *Relay) *demoPage {
 	t.Helper()
-	p := &demoPage{Tab: StartAgent(t, kind).OpenTab(t), name: name + " (" + string(kind) + ")"}
+	return openDemoIn(t, nil, kind, name, relay)
+}
+
+// openDemoIn is openDemo in a network namespace of a lab.
+func openDemoIn(t *testing.T, place *Namespace, kind Kind, name string, relay *Relay) *demoPage {
+	t.Helper()
+	p := &demoPage{Tab: StartAgentIn(t, place, kind).OpenTab(t), name: name + " (" + string(kind) + ")"}
 	t.Cleanup(func() {
 		if t.Failed() {
 			p.dump(t)

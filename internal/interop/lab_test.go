@@ -2,37 +2,10 @@ package interop
 
 import (
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"testing"
 	"time"
-
-	"github.com/pion/stun/v3"
 )
-
-// TestBindingResponse: the STUN server tells the sender's address, and answers
-// nothing but binding requests.
-func TestBindingResponse(t *testing.T) {
-	from := &net.UDPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 4711}
-	request := stun.MustBuild(stun.TransactionID, stun.BindingRequest)
-	raw, ok := bindingResponse(request.Raw, from)
-	if !ok {
-		t.Fatal("no answer")
-	}
-	response := &stun.Message{Raw: raw}
-	var got stun.XORMappedAddress
-	if err := response.Decode(); err != nil || got.GetFrom(response) != nil || response.TransactionID != request.TransactionID {
-		t.Fatalf("answer %v, %v", response, err)
-	}
-	if !got.IP.Equal(from.IP) || got.Port != from.Port {
-		t.Errorf("mapped to %v, want %v", got, from)
-	}
-	for _, other := range [][]byte{nil, raw, []byte("no STUN at all, but long enough for it")} {
-		if _, ok := bindingResponse(other, from); ok {
-			t.Errorf("%q is answered", other)
-		}
-	}
-}
 
 // TestRouterFate: packets are lost and late at the rates asked for.
 func TestRouterFate(t *testing.T) {

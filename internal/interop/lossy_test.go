@@ -36,13 +36,12 @@ func TestLossy(t *testing.T) {
 
 func testLossy(t *testing.T, kinds [2]Kind) {
 	lab := NewLossyLab(t, poor)
-	relay := StartRelayIn(t, lab.Public, lossyRelayAddress)
-	stun := serveSTUN(t, lab.Public, lossySTUNAddress)
+	relay := StartRelayIn(t, lab.Public, lossyRelayAddress, "-stun", lossySTUNAddress)
 	var peers [2]*Peer
 	for i, kind := range kinds {
 		peers[i] = StartAgentIn(t, lab.Hosts[i], kind).Open(t)
 		// STUN: browsers hide their own addresses behind mDNS names, which no router passes on.
-		startQuiet(t, peers[i], Config{Relays: relay.Addrs, ICEServers: []string{stun}})
+		startQuiet(t, peers[i], Config{Relays: relay.Addrs, ICEServers: []string{"stun:" + lossySTUNAddress}})
 	}
 	a, b := peers[0], peers[1]
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

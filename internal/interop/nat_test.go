@@ -35,7 +35,7 @@ var passages = []passage{
 }
 
 // TestNAT: peers behind NATs become direct where theory lets them, with the help
-// of STUN, and where it does not the dial fails and says so. Go with Go goes
+// of the relay's STUN server, and where it does not the dial fails and says so. Go with Go goes
 // through all passages, the others through the usual one unless it is night.
 func TestNAT(t *testing.T) {
 	t.Parallel()
@@ -59,11 +59,13 @@ func TestNAT(t *testing.T) {
 
 func testNAT(t *testing.T, kinds [2]Kind, way passage) {
 	lab := NewLab(t, way.nats)
-	relay := StartRelayIn(t, lab.Public, relayAddress)
-	config := Config{Relays: relay.Addrs}
+	var config Config
+	var flags []string
 	if way.stun {
-		config.ICEServers = []string{serveSTUN(t, lab.Public, stunAddress)}
+		config.ICEServers, flags = []string{"stun:" + stunAddress}, []string{"-stun", stunAddress}
 	}
+	relay := StartRelayIn(t, lab.Public, relayAddress, flags...)
+	config.Relays = relay.Addrs
 	var peers [2]*Peer
 	for i, kind := range kinds {
 		peers[i] = StartAgentIn(t, lab.Hosts[i], kind).Open(t)

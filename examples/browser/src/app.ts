@@ -39,6 +39,7 @@ export async function startApp (info: RelayInfo, clock: BreakdownClock, changed:
     mesh: new Mesh(node, info.chatTopic, changed),
     chat: new Chat(node, info.chatTopic, relay, changed)
   }
+  app.pinger.onAnswer = conn => { peers.prove(conn) }
   peers.onDirect = peer => { clock.direct(peer.id, peer.first, peer.flow) }
   void relay.run()
   wakeUp(relay)

@@ -1,6 +1,7 @@
 // One dial to another page, with its limits, and what a failure means.
 import type { Multiaddr } from '@multiformats/multiaddr'
 import type { Node } from './node.js'
+import type { Stun } from './stun.js'
 import { errorText } from './trouble.js'
 
 /** js-libp2p's own limits are 6 s an address and 10 s in all. */
@@ -16,7 +17,7 @@ const DIAL_MS = 15_000
  */
 const HANDSHAKE_MS = 1000
 const HANDSHAKE_TRIPS = 6
-const HASTY_TRIES = 2
+export const HASTY_TRIES = 2
 
 export async function dial (node: Node, addrs: Multiaddr[], attempt: number, progress: (type: string) => void): Promise<void> {
   const stop = new AbortController()
@@ -59,4 +60,15 @@ export function hasLeft (err: unknown): boolean {
 export function dialTrouble (err: unknown): string {
   const text = errorText(err)
   return MEANINGS.find(([pattern]) => pattern.test(text))?.[1] ?? text
+}
+
+/** Why both pages heard each other through the relay and yet found no path. */
+const PATH_TROUBLE: Record<Stun, string> = {
+  none: 'no direct path was found. Probably you are both behind a NAT, as home routers are, and this relay has no STUN server, which pages need to get through',
+  silent: 'no direct path was found. Probably you are both behind a NAT, as home routers are, and the relay’s STUN server, which would help, does not answer you',
+  answers: 'no direct path was found, though the relay’s STUN server answers you. A strict NAT or a firewall is in the way, or it does not answer the other page'
+}
+
+export function pathTrouble (stun: Stun): string {
+  return PATH_TROUBLE[stun]
 }

@@ -2,10 +2,11 @@
 import type { Connection, PeerId } from '@libp2p/interface'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import { WebRTC } from '@multiformats/multiaddr-matcher'
-import { dial, dialTrouble, hasLeft } from './dial.js'
+import { dial, dialTrouble, hasLeft, HASTY_TRIES, pathTrouble } from './dial.js'
 import { Flow } from './flow.js'
 import type { Node } from './node.js'
 import { isRelayed, pathOf, type Path } from './path.js'
+import { askStun } from './stun.js'
 
 /**
  * How many direct peers this page looks for; more may come in. GossipSub
@@ -56,15 +57,20 @@ export interface Peer {
   flow?: Flow
 }
 
+/** What is needed of the relay's link. */
+interface Relay { id: string, connected: boolean, info: { stun: string[] } }
+
 export class Peers {
   readonly table = new Map<string, Peer>()
   onDirect?: (peer: Peer, conn: Connection) => void
   #node: Node
-  #relay: { id: string, connected: boolean }
+  #relay: Relay
   #changed: () => void
+  /** inbound direct connections through which something came */
+  #proved = new WeakSet<Connection>()
 
   /** relay is whose circuits are dialled; discovery the topics whose messages are signs of life. */
-  constructor (node: Node, relay: { id: string, connected: boolean }, discovery: string[], changed: () => void) {
+  constructor (node: Node, relay: Relay, discovery: string[], changed: () => void) {
     this.#node = node
     this.#relay = relay
     this.#changed = changed
@@ -75,12 +81,30 @@ export class Peers {
         void this.#hearAgain(detail.from)
       }
     })
+    node.addEventListener('peer:identify', ({ detail }) => { this.prove(detail.connection) })
     node.addEventListener('connection:open', ({ detail }) => { this.#opened(detail) })
     node.addEventListener('connection:close', ({ detail }) => { this.#closed(detail) })
   }
 
   connections (peer: Peer): Connection[] {
-    return this.#node.getConnections(peer.peerId).filter(c => c.status === 'open')
+    return this.#node.getConnections(peer.peerId).filter(c => c.status === 'open' && this.#real(c))
+  }
+
+  /** An answer came through a connection. */
+  prove (conn: Connection): void {
+    if (!this.#real(conn)) {
+      this.#proved.add(conn)
+      this.#opened(conn)
+    }
+  }
+
+  /**
+   * js-libp2p takes an inbound dial that its dialler gives up for a connection
+   * (@libp2p/webrtc 6.0.33, private-to-private/util.ts: the end of the signaling
+   * stream looks like success), so those must prove themselves.
+   */
+  #real (conn: Connection): boolean {
+    return isRelayed(conn) || conn.direction === 'outbound' || this.#proved.has(conn)
   }
 
   path (peer: Peer): Path {
@@ -213,6 +237,8 @@ export class Peers {
       flow.finish('failed', peer.error)
       if (hasLeft(err)) {
         peer.lost = performance.now()
+      } else if (peer.tries > HASTY_TRIES && flow.steps.at(-1)?.name === 'candidates') {
+        void this.#explain(peer, flow)
       }
       console.debug('tango: dial failed', peer.id, err)
       peer.nextTry = performance.now() + Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** (peer.tries - 1))
@@ -223,8 +249,17 @@ export class Peers {
     }
   }
 
+  /** Says why there is no direct path, unless there is one meanwhile. */
+  async #explain (peer: Peer, flow: Flow): Promise<void> {
+    const why = pathTrouble(await askStun(this.#relay.info.stun))
+    if (peer.error !== undefined) {
+      peer.error = flow.why = why
+      this.#changed()
+    }
+  }
+
   #opened (conn: Connection): void {
-    if (this.#isRelay(conn.remotePeer)) {
+    if (this.#isRelay(conn.remotePeer) || !this.#real(conn)) {
       return
     }
     const peer = this.#entry(conn.remotePeer)
@@ -266,7 +301,7 @@ export class Peers {
 
   #closed (conn: Connection): void {
     const peer = this.table.get(conn.remotePeer.toString())
-    if (peer === undefined) {
+    if (peer === undefined || !this.#real(conn)) {
       return
     }
     if (!isRelayed(conn) && this.path(peer) !== 'direct') {

@@ -25,6 +25,7 @@ const MISSES_ALLOWED = 1
 interface Probe { due: number, busy: boolean, misses: number, rtt?: number }
 
 export class Pinger {
+  onAnswer?: (conn: Connection) => void
   #node: Node
   #changed: () => void
   #probes = new WeakMap<Connection, Probe>()
@@ -55,6 +56,7 @@ export class Pinger {
     try {
       probe.rtt = await roundTrip(conn)
       probe.misses = 0
+      this.onAnswer?.(conn)
     } catch (err) {
       // whoever refuses the protocol has answered
       probe.misses = err instanceof Error && err.name === 'UnsupportedProtocolError' ? 0 : probe.misses + 1

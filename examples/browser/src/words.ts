@@ -66,6 +66,10 @@ function gone (direct: number): [string, string] {
 
 function alone (s: State): [string, string] {
   const meeting = s.peers.filter(p => p.status === 'dialling' || p.status === 'incoming').length
+  const apart = s.peers.find(p => p.error !== null && p.status !== 'lost')
+  if (apart?.error != null) {
+    return ['Another page was found, but no direct way to it yet.', `${capital(apart.error)}.`]
+  }
   return meeting > 0
     ? [`Meeting ${count(meeting, 'other page')}…`, '']
     : ['You can be found. Nobody else is connected.', 'Open this page in another tab, another browser, or on another machine.']
@@ -86,6 +90,9 @@ export function others (s: State): [string, string] {
 export function peerLine (p: PeerState): string {
   if (p.status === 'connected') {
     return 'direct WebRTC'
+  }
+  if (p.error !== null && (p.status === 'dialling' || p.status === 'incoming')) {
+    return `${STATUS_WORDS[p.status]}; your last dial: ${p.error}`
   }
   const why = p.status === 'retrying' && p.error !== null ? `: ${p.error}` : ''
   const next = p.status === 'retrying' && p.retryIn !== null ? `; next try in ${p.retryIn} s` : ''
@@ -117,7 +124,7 @@ export function travelWords ({ path, via, from }: State['messages'][number], s: 
 
 export function servers (s: State): string {
   const stun = s.relay.stun.length === 0
-    ? 'No other server is asked.'
+    ? 'No other server is asked: the relay names no STUN server, without which pages behind different NATs stay relayed.'
     : `The relay names a STUN server, which is asked for your public address: ${s.relay.stun.join(', ')}.`
   return `Stock js-libp2p in this tab; Circuit Relay v2 and GossipSub at the relay. ${stun}`
 }
