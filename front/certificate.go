@@ -145,5 +145,6 @@ func (c *Certificate) config() *tls.Config {
 
 // hosts returns the DNS names that are one host's.
 func (c *Certificate) hosts() []string {
-	return slices.DeleteFunc(slices.Clone(c.current.Load().cert.Leaf.DNSNames), func(name string) bool { return strings.HasPrefix(name, "*") })
+	names := slices.Clone(c.current.Load().cert.Leaf.DNSNames)
+	return slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, "*") })
 }

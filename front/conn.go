@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,16 +35,13 @@ type conn struct {
 var _ manet.Conn = (*conn)(nil)
 
 func newConn(raw *ws.Conn, laddr, raddr, suffix ma.Multiaddr, scope network.ConnManagementScope) (*conn, error) {
-	c := &conn{raw: raw, scope: scope, laddr: join(laddr, suffix), raddr: join(raddr, suffix)}
+	c := &conn{raw: raw, scope: scope, laddr: slices.Concat(laddr, suffix), raddr: slices.Concat(raddr, suffix)}
 	var errs [2]error
 	c.local, errs[0] = netAddr(c.laddr)
 	c.remote, errs[1] = netAddr(c.raddr)
 	c.close = sync.OnceValue(c.hangUp)
 	return c, errors.Join(errs[:]...)
 }
-
-// join makes a new multiaddr, unlike append.
-func join(a, b ma.Multiaddr) ma.Multiaddr { return append(a[:len(a):len(a)], b...) }
 
 func (c *conn) Read(b []byte) (int, error) {
 	c.readMu.Lock()

@@ -24,11 +24,11 @@ var (
 func (ps proxies) client(h http.Header) (netip.AddrPort, error) {
 	a, err := ps.rightmost(h.Values("X-Forwarded-For"), splitXFF)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("X-Forwarded-For: %w", err)
+		return netip.AddrPort{}, fmt.Errorf("header X-Forwarded-For: %w", err)
 	}
 	b, err := ps.rightmost(h.Values("Forwarded"), splitForwarded)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("Forwarded: %w", err)
+		return netip.AddrPort{}, fmt.Errorf("header Forwarded: %w", err)
 	}
 	switch {
 	case !a.IsValid():
@@ -41,7 +41,8 @@ func (ps proxies) client(h http.Header) (netip.AddrPort, error) {
 
 // rightmost reads a header from right to left, over the hops that are trusted, and
 // returns the first that is not, or the last of all. What stands to the left of it
-// is the client's own claim, and is not looked at; neither are lines before its.
+// is the client's own claim. It does not count, though it may make its whole line
+// malformed.
 func (ps proxies) rightmost(lines []string, split func(string) ([]string, error)) (client netip.AddrPort, err error) {
 	hops := 0
 	for _, line := range slices.Backward(lines) {

@@ -3,9 +3,11 @@ package front
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -225,7 +227,7 @@ func (g *gate) read(e entrant) (entrant, bool) {
 	}
 	first, err := r.Peek(peekSize)
 	if err != nil {
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			f.refuse(refusedTimeout, from, err)
 		}
 		return e, false

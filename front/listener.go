@@ -58,7 +58,7 @@ func newListener(d *door, inner transport.GatedMaListener, laddr, suffix ma.Mult
 		Handler:           l,
 		ConnContext:       rememberConn,
 		ConnState:         l.count,
-		ErrorLog:          slog.NewLogLogger(logging.SlogHandler().WithAttrs([]slog.Attr{slog.String("logger", loggerName)}), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(slogger(), slog.LevelDebug),
 		MaxHeaderBytes:    MaxHeaderBytes,
 		ReadHeaderTimeout: HandshakeTimeout,
 		ReadTimeout:       requestTimeout,
@@ -74,6 +74,11 @@ func newListener(d *door, inner transport.GatedMaListener, laddr, suffix ma.Mult
 		}
 	})
 	return l, nil
+}
+
+// slogger is the package's logger as slog has it.
+func slogger() slog.Handler {
+	return logging.SlogHandler().WithAttrs([]slog.Attr{slog.String("logger", loggerName)})
 }
 
 // count keeps Close waiting for connections that the server still has. It is

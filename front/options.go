@@ -44,12 +44,14 @@ type config struct {
 	registerer    prometheus.Registerer
 }
 
-// CheckOptions says what [New] would find wrong with the options.
-func CheckOptions(opts ...Option) error {
-	if _, err := newConfig(opts); err != nil {
-		return fmt.Errorf("front: %w", err)
+// CheckOptions says what [New] would find wrong with the options, and which
+// certificate they set, nil for none.
+func CheckOptions(opts ...Option) (*Certificate, error) {
+	c, err := newConfig(opts)
+	if err != nil {
+		return nil, fmt.Errorf("front: %w", err)
 	}
-	return nil
+	return c.certificate, nil
 }
 
 func newConfig(opts []Option) (*config, error) {

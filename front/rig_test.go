@@ -87,7 +87,9 @@ func all(secure bool) []string {
 func resources(t *testing.T, perIP int) network.ResourceManager {
 	t.Helper()
 	rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(rcmgr.DefaultLimits.AutoScale()),
-		rcmgr.WithLimitPerSubnet([]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perIP}}, []rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perIP}}))
+		rcmgr.WithLimitPerSubnet(
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perIP}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perIP}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,9 +160,13 @@ func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
 	g.asked = append(g.asked, ip)
 	return g.deny == "" || ip != g.deny
 }
-func (*gater) InterceptPeerDial(peer.ID) bool                                           { return true }
-func (*gater) InterceptAddrDial(peer.ID, ma.Multiaddr) bool                             { return true }
-func (*gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason)          { return true, 0 }
+
+func (*gater) InterceptPeerDial(peer.ID) bool { return true }
+
+func (*gater) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
+
+func (*gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
+
 func (*gater) InterceptSecured(network.Direction, peer.ID, network.ConnMultiaddrs) bool { return true }
 
 // client dials from an address of loopback's network, with headers and a PROXY

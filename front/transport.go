@@ -104,7 +104,7 @@ func (c *namedConn) ConnState() network.ConnectionState {
 
 // Advertise returns the addresses as clients have to dial them: those of /tls/ws
 // listeners with the names of the certificate, where it is not for their IP
-// address. Wildcards name no host.
+// address. Wildcards name no host, and where there is no name the address stays.
 func (f *Front) Advertise(addrs []ma.Multiaddr) []ma.Multiaddr {
 	if f.certificate == nil {
 		return addrs
@@ -116,7 +116,11 @@ func (f *Front) Advertise(addrs []ma.Multiaddr) []ma.Multiaddr {
 			out = append(out, a)
 			continue
 		}
-		for _, name := range f.certificate.hosts() {
+		names := f.certificate.hosts()
+		if len(names) == 0 {
+			out = append(out, a)
+		}
+		for _, name := range names {
 			if dns, err := ma.NewComponent("dns", name); err == nil {
 				out = append(out, slices.Concat(ma.Multiaddr{*dns}, tcpAddr[1:], suffix))
 			}
