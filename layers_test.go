@@ -11,7 +11,7 @@ const module = "github.com/tangop2p/tango"
 
 // layers lists the packages from the bottom up; each may import only those
 // above it in this list.
-var layers = []string{"identity", "signaling", "discovery", "relay", "reservation", ""}
+var layers = []string{"identity", "signaling", "discovery", "relay", "front", "reservation", ""}
 
 func TestLayersPointDown(t *testing.T) {
 	for i, layer := range layers {

@@ -32,6 +32,11 @@ func listen(h host.Host, addrs []ma.Multiaddr) error {
 	return nil
 }
 
+// isTLS says whether a listener there shows a certificate.
+func isTLS(a ma.Multiaddr) bool {
+	return slices.ContainsFunc(a, func(c ma.Component) bool { return c.Code() == ma.P_TLS || c.Code() == ma.P_WSS })
+}
+
 func listenRank(a ma.Multiaddr) int {
 	if _, err := a.ValueForProtocol(ma.P_WEBRTC_DIRECT); err == nil {
 		return 1

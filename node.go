@@ -14,13 +14,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	webrtcdirect "github.com/libp2p/go-libp2p/p2p/transport/webrtc"
-	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	webtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/tangop2p/tango/discovery"
+	"github.com/tangop2p/tango/front"
 	"github.com/tangop2p/tango/identity"
 	"github.com/tangop2p/tango/internal/undo"
 	"github.com/tangop2p/tango/relay"
@@ -31,6 +30,7 @@ import (
 // Node is a libp2p host with the blocks that its options asked for. It is safe
 // for concurrent use.
 type Node struct {
+	front     *front.Front
 	host      host.Host
 	pubsub    *pubsub.PubSub
 	relay     *relay.Relay
@@ -152,17 +152,20 @@ func (n *Node) startHost(cfg *config) (gater connmgr.ConnectionGater, err error)
 			return nil, err
 		}
 	}
+	if n.front, err = front.New(cfg.front...); err != nil {
+		return nil, err
+	}
+	n.undo.Add(n.front.Close)
 	opts := []libp2p.Option{
 		libp2p.Identity(cfg.identity.PrivKey()),
 		libp2p.UserAgent("tango"),
-		libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.Transport(websocket.New, websocket.WithHTTPHandler(cfg.http)),
+		libp2p.Transport(n.front.TCP),
+		libp2p.Transport(n.front.WebSocket),
 		libp2p.Transport(quic.NewTransport),
 		libp2p.Transport(webtransport.New),
 		libp2p.Transport(webrtcdirect.New),
-		libp2p.ShareTCPListener(), // TCP and WebSocket on one port
-		libp2p.EnableRelay(),      // which NoListenAddrs would turn off
-		libp2p.NoListenAddrs,      // see listen
+		libp2p.EnableRelay(), // which NoListenAddrs would turn off
+		libp2p.NoListenAddrs, // see listen
 		libp2p.AddrsFactory(n.addrs(cfg.announce)),
 	}
 	if err := cfg.size(); err != nil {
@@ -189,13 +192,15 @@ func (n *Node) startHost(cfg *config) (gater connmgr.ConnectionGater, err error)
 	return gater, nil
 }
 
-// addrs tells others what is announced, or listened on, and the addresses at
-// the relays, each for /webrtc too.
+// addrs tells others what is announced, or listened on (by the certificate's
+// names where there is one), and the addresses at the relays, each for /webrtc too.
 func (n *Node) addrs(announce []ma.Multiaddr) func([]ma.Multiaddr) []ma.Multiaddr {
 	announce = slices.Clone(announce)
 	return func(addrs []ma.Multiaddr) []ma.Multiaddr {
 		if len(announce) > 0 {
 			addrs = announce
+		} else {
+			addrs = n.front.Advertise(addrs)
 		}
 		if keeper := n.keeper.Load(); keeper != nil {
 			addrs = keeper.AppendAddrs(addrs)
@@ -213,6 +218,10 @@ func (n *Node) PubSub() *pubsub.PubSub { return n.pubsub }
 
 // Relay returns the relay, nil without [WithRelay].
 func (n *Node) Relay() *relay.Relay { return n.relay }
+
+// Certificate returns the one that /tls/ws listeners show, nil without
+// [front.WithCertificate].
+func (n *Node) Certificate() *front.Certificate { return n.front.Certificate() }
 
 // Discovery returns the discovery service, nil without [WithDiscovery].
 func (n *Node) Discovery() *discovery.Service { return n.discovery }

@@ -2,9 +2,17 @@ package tango_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +30,7 @@ import (
 
 	"github.com/tangop2p/tango"
 	"github.com/tangop2p/tango/discovery"
+	"github.com/tangop2p/tango/front"
 	"github.com/tangop2p/tango/identity"
 	"github.com/tangop2p/tango/relay"
 )
@@ -137,6 +146,59 @@ func TestOnePortNumber(t *testing.T) {
 	}
 }
 
+// A certificate's names are in the addresses, and one port serves all.
+func TestTLS(t *testing.T) {
+	cert := certificate(t, "relay.example")
+	n := newNode(t, tango.WithListen(loopback+"/tcp/0", loopback+"/tcp/0/ws", loopback+"/tcp/0/tls/ws"),
+		tango.WithFront(front.WithCertificate(cert)), tango.WithRelay())
+	port, err := n.Host().Addrs()[0].ValueForProtocol(ma.P_TCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := n.Host().ID().String()
+	want := []string{loopback + "/tcp/" + port + "/ws/p2p/" + id, "/dns/relay.example/tcp/" + port + "/tls/ws/p2p/" + id}
+	var got []string
+	for _, a := range n.BrowserAddrs() {
+		got = append(got, a.String())
+	}
+	if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+		t.Errorf("browsers dial %v, want %v", got, want)
+	}
+	if n.Certificate() != cert {
+		t.Error("the node has another certificate")
+	}
+}
+
+// certificate makes a self-signed one.
+func certificate(t *testing.T, names ...string) *front.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: names}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// both in one file, as some keep them
+	file := filepath.Join(t.TempDir(), "both.pem")
+	data := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})...)
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cert, err := front.LoadCertificate(file, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
 func TestPortTaken(t *testing.T) {
 	n := newNode(t)
 	taken := n.Host().Addrs()[0].String()
@@ -173,6 +235,9 @@ func TestNewRefuses(t *testing.T) {
 		"no identity":            {tango.WithIdentity(nil), "identity.Load"},
 		"bad relay option":       {tango.WithRelay(relay.WithTopics("")), "topic"},
 		"bad discovery option":   {tango.WithDiscovery(discovery.WithInterval(1)), "WithInterval"},
+		"bad front option":       {tango.WithFront(front.WithTrustedProxies("oops")), `"oops"`},
+		"certificate unused":     {tango.WithFront(front.WithCertificate(certificate(t))), "/tls/ws"},
+		"no certificate":         {tango.WithListen("/ip4/127.0.0.1/tcp/0/tls/ws"), "WithCertificate"},
 		"unknown transport":      {tango.WithListen("/ip4/127.0.0.1/udp/1"), "listen on /ip4/127.0.0.1/udp/1"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/tangop2p/tango/discovery"
+	"github.com/tangop2p/tango/front"
 	"github.com/tangop2p/tango/identity"
 	"github.com/tangop2p/tango/relay"
 	"github.com/tangop2p/tango/reservation"
@@ -27,7 +28,7 @@ type config struct {
 	identity  *identity.Identity
 	listen    []ma.Multiaddr
 	announce  []ma.Multiaddr
-	http      http.Handler
+	front     []front.Option
 	resources network.ResourceManager
 	conns     connmgr.ConnManager
 	relay     *relaySettings
@@ -62,7 +63,22 @@ func newConfig(opts []Option) (*config, error) {
 	for _, opt := range opts {
 		errs = append(errs, opt(c))
 	}
-	return c, errors.Join(errs...)
+	return c, errors.Join(append(errs, c.checkFront())...)
+}
+
+// checkFront checks that a certificate and listeners that show one come together.
+func (c *config) checkFront() error {
+	certificate, err := front.CheckOptions(c.front...)
+	secure := slices.ContainsFunc(c.listen, isTLS)
+	switch {
+	case err != nil:
+		return fmt.Errorf("WithFront: %w", err)
+	case secure && certificate == nil:
+		return errors.New("WithListen of /tls/ws: it needs a certificate, WithFront(front.WithCertificate(...))")
+	case !secure && certificate != nil:
+		return errors.New("WithFront(front.WithCertificate(...)): nothing shows it; listen on /ip4/0.0.0.0/tcp/443/tls/ws, say")
+	}
+	return nil
 }
 
 // WithIdentity sets the node's key pair. The default is an ephemeral one, a
@@ -138,9 +154,14 @@ func parseAddrs(option string, addrs []string) ([]ma.Multiaddr, error) {
 
 // WithHTTPHandler serves plain HTTP requests that arrive at a WebSocket
 // listener, on the same port. The default answers 404.
-func WithHTTPHandler(h http.Handler) Option {
+func WithHTTPHandler(h http.Handler) Option { return WithFront(front.WithHTTPHandler(h)) }
+
+// WithFront adds options for how TCP connections come in: reverse proxies whose
+// word on a client's address counts, the PROXY protocol, a certificate for /tls/ws
+// listeners. See package front. The default is none of them.
+func WithFront(opts ...front.Option) Option {
 	return func(c *config) error {
-		c.http = h
+		c.front = append(c.front, opts...)
 		return nil
 	}
 }

@@ -10,6 +10,7 @@ require (
 
 require (
 	github.com/minio/sha256-simd v1.0.1 // indirect
+	github.com/pires/go-proxyproto v0.15.0 // indirect
 	go.uber.org/mock v0.6.0 // indirect
 	golang.org/x/mod v0.41.0 // indirect
 	golang.org/x/telemetry v0.0.0-20260811182544-a038080d80e5 // indirect

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tangop2p/tango"
 	"github.com/tangop2p/tango/discovery"
+	"github.com/tangop2p/tango/front"
 	"github.com/tangop2p/tango/relay"
 )
 
@@ -34,8 +35,9 @@ Each flag can be given as an environment variable instead, for example
 -listen as %s_LISTEN; the flag wins. Lists are separated by commas. Log levels
 are set with GOLOG_LOG_LEVEL (error, warn, info, debug).
 
-SIGHUP reads the files of -allow, -deny, -invite-issuers, -invite-revoked and
--asn-table again, and asks about all who hold a reservation. SIGTERM and SIGINT drain the
+SIGHUP reads the files of -allow, -deny, -invite-issuers, -invite-revoked,
+-asn-table, -cert and -key again, and asks about all who hold a reservation; those
+of the certificate are also read when they change. SIGTERM and SIGINT drain the
 relay, and a second one ends it at once.
 
 On the port of its WebSocket listeners the relay also answers plain HTTP:
@@ -54,7 +56,8 @@ and at -admin, to those who run it:
 Examples:
 
   relay -listen 127.0.0.1:4001 -web examples/browser/dist
-  relay -announce /dns4/relay.example/tcp/443/tls/ws -preset data
+  relay -announce /dns4/relay.example/tcp/443/tls/ws -trusted-proxies 127.0.0.1
+  relay -listen :443 -cert fullchain.pem -key privkey.pem -preset data
   relay -invite-issuers issuers.txt
 
 Flags:
@@ -68,6 +71,8 @@ type settings struct {
 	topics   []string
 	forward  []string
 	limits   relay.Limits
+	front    []front.Option
+	cert     *front.Certificate // nil without -cert
 	rules    *rules
 	drain    time.Duration
 	stun     string
@@ -85,7 +90,7 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 	fs := flag.NewFlagSet("relay", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // errors are printed once, by main
 	listen := fs.String("listen", ":4001", "`addresses` to listen on: host:port takes TCP, WebSocket, QUIC,\n"+
-		"WebTransport and WebRTC-direct there; a multiaddr takes just what it names")
+		"WebTransport and WebRTC-direct there, and with -cert WebSocket over TLS;\na multiaddr takes just what it names")
 	announce := fs.String("announce", "", "`multiaddrs` to tell others instead of those listened on, for a relay\n"+
 		"behind a proxy or a port forwarding")
 	identity := fs.String("identity", "tango-relay.key", "`file` with the relay's private key, made on first use")
@@ -102,6 +107,7 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 		"learn their public address from this relay; the page uses it (default none)")
 	admin := fs.String("admin", "", "`address` for those who run the relay, such as 127.0.0.1:4002; whoever\n"+
 		"reaches it sees who is there (default none)")
+	proxy := addFrontFlags(fs)
 	web := fs.String("web", "", "`directory` with a page to serve at /")
 	trace := fs.String("trace", "", "`file` to which GossipSub's trace events are written as JSON, for debugging")
 	fs.Usage = func() {
@@ -119,8 +125,9 @@ func parseSettings(args []string, help io.Writer) (*settings, error) {
 		announce: list(*announce), identity: *identity, topics: list(*topic), forward: list(*forward), web: *web, trace: *trace,
 		drain: *drain, stun: *stun, admin: *admin, savedTable: *savedTable, alternatives: list(*alternatives),
 	}
-	var errs [4]error
-	s.listen, errs[0] = listeners(list(*listen))
+	var errs [5]error
+	s.front, s.cert, errs[4] = proxy.options()
+	s.listen, errs[0] = listeners(list(*listen), s.cert != nil)
 	s.limits, errs[1] = limits.limits()
 	errs[2] = checkWeb(*web)
 	s.rules, errs[3] = who.rules(s.limits)
@@ -131,8 +138,9 @@ func list(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// listeners turns host:port into multiaddrs.
-func listeners(values []string) ([]string, error) {
+// listeners turns host:port into multiaddrs, with WebSocket over TLS where there
+// is a certificate.
+func listeners(values []string, secure bool) ([]string, error) {
 	var addrs []string
 	for _, v := range values {
 		if strings.HasPrefix(v, "/") {
@@ -143,7 +151,12 @@ func listeners(values []string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		addrs = append(addrs, on...)
+		for _, a := range on {
+			addrs = append(addrs, a)
+			if before, ok := strings.CutSuffix(a, "/ws"); ok && secure {
+				addrs = append(addrs, before+"/tls/ws")
+			}
+		}
 	}
 	if len(addrs) == 0 {
 		return nil, errors.New("-listen is empty: give at least one address, such as :4001")

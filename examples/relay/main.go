@@ -9,12 +9,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 
 	"github.com/tangop2p/tango"
+	"github.com/tangop2p/tango/front"
 	"github.com/tangop2p/tango/identity"
 	"github.com/tangop2p/tango/relay"
 )
@@ -66,13 +68,31 @@ func serve(ctx context.Context, s *settings, node *tango.Node, out io.Writer) {
 		case <-hangups:
 			if err := errors.Join(s.rules.reload(), node.Relay().SetPolicy(ctx, s.rules.policy())); err != nil {
 				fmt.Fprintln(out, "rules:", err)
-				continue
+			} else {
+				fmt.Fprintln(out, "rules read again")
 			}
-			fmt.Fprintln(out, "rules read again")
+			reloadCertificate(out, s.cert)
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// reloadCertificate leaves the old one where the files are wrong.
+func reloadCertificate(out io.Writer, cert *front.Certificate) {
+	if cert == nil {
+		return
+	}
+	if err := cert.Reload(); err != nil {
+		fmt.Fprintln(out, "certificate:", err)
+		return
+	}
+	fmt.Fprintln(out, "certificate:", certificateLine(cert))
+}
+
+func certificateLine(cert *front.Certificate) string {
+	st := cert.Status()
+	return fmt.Sprintf("for %s, until %s", strings.Join(st.Names, ", "), st.Expires.Format(time.DateOnly))
 }
 
 // drain lets open circuits go on for a while.
@@ -91,6 +111,7 @@ func start(s *settings, site *site, admin *admin) (node *tango.Node, closeTrace 
 		hostMetrics,
 		tango.WithListen(s.listen...),
 		tango.WithHTTPHandler(site),
+		tango.WithFront(s.front...),
 		tango.WithRelay(append(relayOptions(s), relayMetrics)...),
 	}
 	if len(s.announce) > 0 {
@@ -150,11 +171,14 @@ func greet(out io.Writer, s *settings, node *tango.Node, admin *admin) {
 	if a := admin.server.Addr; a != "" {
 		fmt.Fprintf(out, "admin: http://%s/\n", a)
 	}
+	if s.cert != nil {
+		fmt.Fprintln(out, "certificate:", certificateLine(s.cert))
+	}
 	fmt.Fprintln(out, "browsers dial:")
 	for _, a := range node.BrowserAddrs() {
 		fmt.Fprintln(out, " ", a)
 	}
-	for _, u := range pageURLs(node.Host().Addrs()) {
+	for _, u := range pageURLs(node.Host().Addrs(), s.cert != nil) {
 		fmt.Fprintln(out, "page:", u)
 	}
 }

@@ -68,6 +68,10 @@ func TestSettingsRefuse(t *testing.T) {
 		{"-max-data", "3"},
 		{"-allow", "/nowhere/allowed"},
 		{"-web", "/nowhere"},
+		{"-key", "/nowhere/key.pem", "-cert", "/nowhere/cert.pem"},
+		{"-key", "-cert"},
+		{"-trusted-proxies", "oops"},
+		{"-proxy-protocol"},
 		{"-no-such-flag"},
 		{"word"},
 	} {

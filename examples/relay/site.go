@@ -7,7 +7,9 @@ import (
 	"html/template"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	ma "github.com/multiformats/go-multiaddr"
@@ -101,23 +103,34 @@ func (st *site) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	_ = statusPage.Execute(w, st.info())
 }
 
-// pageURLs returns where the site is found, loopback first.
-func pageURLs(addrs []ma.Multiaddr) []string {
+// pageURLs returns where the site is found, loopback first. Addresses by name are
+// left out unless the relay has a certificate for them: they are announced, and
+// the proxy there knows better.
+func pageURLs(addrs []ma.Multiaddr, certified bool) []string {
 	var loopback, others []string
 	for _, a := range addrs {
-		if _, err := a.ValueForProtocol(ma.P_WS); err != nil {
+		u, ok := pageURL(a, certified)
+		if !ok {
 			continue
 		}
-		tcp, err := manet.ToNetAddr(a.Decapsulate(ma.StringCast("/ws")))
-		if err != nil {
-			continue // announced by name, behind a proxy that knows better
-		}
-		u := "http://" + tcp.String() + "/"
-		if ip, _, err := net.SplitHostPort(tcp.String()); err == nil && net.ParseIP(ip).IsLoopback() {
-			loopback = append(loopback, u)
+		if ip := net.ParseIP(u.Hostname()); ip.IsLoopback() {
+			loopback = append(loopback, u.String())
 		} else {
-			others = append(others, u)
+			others = append(others, u.String())
 		}
 	}
 	return slices.Compact(append(loopback, others...))
+}
+
+func pageURL(a ma.Multiaddr, certified bool) (*url.URL, bool) {
+	_, host, err := manet.DialArgs(a)
+	if _, errWS := a.ValueForProtocol(ma.P_WS); err != nil || errWS != nil {
+		return nil, false
+	}
+	u := &url.URL{Scheme: "http", Host: host, Path: "/"}
+	if _, err := a.ValueForProtocol(ma.P_TLS); err == nil {
+		u.Scheme = "https"
+		u.Host = strings.TrimSuffix(host, ":443")
+	}
+	return u, net.ParseIP(u.Hostname()) != nil || certified && u.Scheme == "https"
 }

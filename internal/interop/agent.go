@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -59,11 +60,13 @@ func StartAgent(t testing.TB, kind Kind) *Agent {
 	return StartAgentIn(t, nil, kind)
 }
 
-// StartAgentIn is StartAgent in a network namespace of a lab.
-func StartAgentIn(t testing.TB, place *Namespace, kind Kind) *Agent {
+// StartAgentIn is StartAgent in a network namespace of a lab, with additions to its
+// environment.
+func StartAgentIn(t testing.TB, place *Namespace, kind Kind, env ...string) *Agent {
 	t.Helper()
 	Need(t, kind)
 	cmd, _ := kind.command() // Need has looked
+	cmd.Env = append(os.Environ(), env...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

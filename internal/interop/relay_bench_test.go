@@ -61,7 +61,7 @@ func BenchmarkRelay(b *testing.B) {
 	} {
 		b.Run(kind.name, func(b *testing.B) {
 			relay := kind.start(b)
-			c := startCrowd(b, crowd, relay.addr)
+			c := startCrowd(b, nil, crowd, relay.addr)
 			before := resident(b, relay.pid)
 			connected := c.ask(b, "connect", n, 0)
 			reserved := c.ask(b, "reserve", 0, 0)
@@ -137,7 +137,7 @@ type crowd struct {
 	out  *bufio.Scanner
 }
 
-func startCrowd(b *testing.B, binary, relay string) *crowd {
+func startCrowd(b testing.TB, place *Namespace, binary, relay string) *crowd {
 	b.Helper()
 	cmd := exec.Command(binary, relay)
 	in, err := cmd.StdinPipe()
@@ -148,7 +148,7 @@ func startCrowd(b *testing.B, binary, relay string) *crowd {
 	if err != nil {
 		b.Fatal(err)
 	}
-	p, err := startProcess(nil, "crowd", cmd, syscall.SIGKILL)
+	p, err := startProcess(place, "crowd", cmd, syscall.SIGKILL)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -157,7 +157,17 @@ func startCrowd(b *testing.B, binary, relay string) *crowd {
 }
 
 // ask has the crowd do something, and returns the seconds that it took.
-func (c *crowd) ask(b *testing.B, op string, n int, size int64) float64 {
+func (c *crowd) ask(b testing.TB, op string, n int, size int64) float64 {
+	b.Helper()
+	seconds, failed := c.try(b, op, n, size)
+	if len(failed) > 0 {
+		b.Errorf("%s failed: %v", op, failed)
+	}
+	return seconds
+}
+
+// try is ask for what may fail; it returns how often it did, by reason.
+func (c *crowd) try(b testing.TB, op string, n int, size int64) (seconds float64, failed map[string]int) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Minute)
 	defer cancel()
@@ -175,8 +185,5 @@ func (c *crowd) ask(b *testing.B, op string, n int, size int64) float64 {
 	if err := json.Unmarshal(c.out.Bytes(), &a); err != nil {
 		b.Fatal(err)
 	}
-	if len(a.Failed) > 0 {
-		b.Errorf("%s failed: %v", op, a.Failed)
-	}
-	return a.Seconds
+	return a.Seconds, a.Failed
 }

@@ -112,7 +112,15 @@ async function launchChromium (executablePath: string): Promise<Host> {
 
 async function launchFirefox (executablePath: string): Promise<Host> {
   const server = await servePage()
-  const browser = await puppeteer.launch({ browser: 'firefox', protocol: 'webDriverBiDi', executablePath, headless: true, defaultViewport: viewport })
+  const browser = await puppeteer.launch({
+    browser: 'firefox',
+    protocol: 'webDriverBiDi',
+    executablePath,
+    headless: true,
+    defaultViewport: viewport,
+    // Left out: a new one. The test of certificates has one that trusts its own authority.
+    userDataDir: process.env.TANGO_FIREFOX_PROFILE
+  })
   return {
     version: `Firefox ${(await browser.version()).replace(/^firefox\//i, '')}`,
     close: async () => { await browser.close(); server.close() },
