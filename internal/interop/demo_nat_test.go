@@ -56,8 +56,10 @@ func (p *demoPage) awaitWords(t *testing.T, other *demoPage, words string) {
 	row := fmt.Sprintf(`document.querySelector('[data-testid="peer-row"][data-peer=%q]')?.textContent ?? ""`, other.id)
 	Await(t, 90*time.Second, fmt.Sprintf("%s says %q", p.name, words), func(ctx context.Context) (bool, error) {
 		var text string
-		err := p.Evaluate(ctx, row, &text)
-		return strings.Contains(text, words), fmt.Errorf("it says %q (%w)", text, err)
+		if err := p.Evaluate(ctx, row, &text); err != nil {
+			return false, err
+		}
+		return strings.Contains(text, words), fmt.Errorf("it says %q", text)
 	})
 	if s := p.await(t, time.Second, "has a state", func(demoState) bool { return true }); s.direct(other.id) {
 		t.Errorf("%s is connected directly, which theory rules out: is the NAT what it should be?", p.name)
