@@ -2,6 +2,7 @@ package webrtc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/pion/ice/v4"
+	"github.com/pion/sctp"
 	"github.com/pion/stun/v4"
 	pion "github.com/pion/webrtc/v4"
 
@@ -213,8 +215,18 @@ func (p *peerConn) become(c *conn, ended func(error)) {
 // Close ends the connection and returns when nothing of pion runs any more. Not
 // from a callback of pion's.
 func (p *peerConn) Close() error {
-	p.closeOnce.Do(func() { p.closeErr = p.GracefulClose() })
+	p.closeOnce.Do(func() { p.closeErr = closed(p.GracefulClose()) })
 	return p.closeErr
+}
+
+// closed is nil if pion says of the end of a PeerConnection that it closed a
+// channel behind its association, as it does with one that opens meanwhile.
+func closed(err error) error {
+	if errors.Is(err, sctp.ErrResetPacketInStateNotExist) {
+		log.Debugw("channel closed behind its association", "error", err)
+		return nil
+	}
+	return err
 }
 
 // discard ends a connection that has not become one of libp2p's.

@@ -1,9 +1,10 @@
 // Command ping pings a peer, or waits to be pinged.
 //
-//	ping [-relay MULTIADDR]... [MULTIADDR]
+//	ping [-relay MULTIADDR]... [-no-listen] [MULTIADDR]
 //
 // It prints the addresses that it listens on; give one of them to another ping.
-// With a relay it is reached through it too, by browsers over /webrtc.
+// With a relay it is reached through it too, by browsers over /webrtc, and with
+// -no-listen only there, as a browser is.
 package main
 
 import (
@@ -40,6 +41,7 @@ func main() {
 type settings struct {
 	relays  []string
 	servers []webrtc.ICEServer
+	hidden  bool
 	remote  *peer.AddrInfo // nil: wait to be pinged
 	arg     string
 }
@@ -60,6 +62,7 @@ func parse(args []string, help io.Writer) (*settings, error) {
 		s.servers = append(s.servers, webrtc.ICEServer{URLs: []string{u}})
 		return nil
 	})
+	flags.BoolVar(&s.hidden, "no-listen", false, "listen on no address, as a browser")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -85,6 +88,9 @@ func run(ctx context.Context, args []string, out, help io.Writer) error {
 	var opts []tango.Option
 	if len(s.servers) > 0 { // else the relays' own
 		opts = append(opts, tango.WithWebRTC(webrtc.WithICEServers(s.servers...)))
+	}
+	if s.hidden {
+		opts = append(opts, tango.WithListen())
 	}
 	if len(s.relays) > 0 {
 		opts = append(opts, tango.WithRelays(s.relays...))
