@@ -111,16 +111,17 @@ func TestConnectWaitsForTheReturn(t *testing.T) {
 	_ = rh.Close()
 	asked, called := make(chan struct{}), make(chan struct{})
 	slow := relay.PolicyFunc(func(ctx context.Context, r *relay.Request) relay.Decision {
-		switch {
-		case r.Op == relay.Reserve:
+		switch r.Op {
+		case relay.Reserve:
 			close(asked)
 			select {
 			case <-called:
 				<-time.After(100 * time.Millisecond) // longer than the rest of the call takes
 			case <-ctx.Done():
 			}
-		case r.Op == relay.ConnectFrom:
+		case relay.ConnectFrom:
 			close(called)
+		default:
 		}
 		return relay.Decision{}
 	})
