@@ -101,6 +101,39 @@ func TestSavedReservationIsBackWithItsPeer(t *testing.T) {
 	}
 }
 
+// Who is called while the policy still thinks about his return is not told off.
+func TestConnectWaitsForTheReturn(t *testing.T) {
+	_, next := lives(t)
+	r, rh := next()
+	a, b := newHost(t), newHost(t)
+	reserve(t, b, rh)
+	_ = r.Close()
+	_ = rh.Close()
+	asked, called := make(chan struct{}), make(chan struct{})
+	slow := relay.PolicyFunc(func(ctx context.Context, r *relay.Request) relay.Decision {
+		switch r.Op {
+		case relay.Reserve:
+			close(asked)
+			select {
+			case <-called:
+				<-time.After(100 * time.Millisecond) // longer than the rest of the call takes
+			case <-ctx.Done():
+			}
+		case relay.ConnectFrom:
+			close(called)
+		default:
+		}
+		return relay.Decision{}
+	})
+	_, rh = next(relay.WithPolicy(slow))
+	connect(t, a, rh)
+	connect(t, b, rh)
+	<-asked
+	if status := connectStatus(t, a, rh, b); status != pbv2.Status_OK {
+		t.Errorf("answer %v", status)
+	}
+}
+
 func TestSavedReservationsEnd(t *testing.T) {
 	deny := relay.PolicyFunc(func(_ context.Context, r *relay.Request) relay.Decision {
 		if !r.Renewal {

@@ -14,9 +14,9 @@ const (
 	// yamuxWindow is booked for a stream, at its peer and in the system (go-yamux,
 	// initialStreamWindow).
 	yamuxWindow = 256 << 10
-	// connBuffer makes room for the 100,000 bytes of a webrtc-direct connection, which
-	// may take up to 60 % of a limit (go-libp2p, ReservationPriorityMedium).
-	connBuffer = 192 << 10
+	// connBuffer is booked for a connection of webrtc-direct, if then no more than 60 %
+	// of a limit are taken (go-libp2p, sctpReceiveBufferSize, ReservationPriorityMedium).
+	connBuffer = 100_000
 	// identifyRecord is booked for a stream of identify (signedIDSize).
 	identifyRecord = 8 << 10
 )
@@ -24,26 +24,26 @@ const (
 // Scale makes room for the reservations and circuits of l in the limits of a
 // resource manager on connections, streams and memory; call it after
 // libp2p.SetDefaultServiceLimits. By default 252 connections come in on a
-// machine with 24 GiB of memory, and on one with 1 GiB what is booked for streams
-// fits 170 peers. With [SignalingOnly] 1.7 GiB are booked at most beside the
-// defaults, of which yamux uses little.
+// machine with 24 GiB of memory, and on one with 1 GiB all memory is booked after
+// 129 peers of webrtc-direct. [SignalingOnly] adds 1.9 GiB to what may be booked,
+// of which yamux uses little.
 func (l Limits) Scale(limits *rcmgr.ScalingLimitConfig) {
 	const (
 		streamsHeld  = 2 // GossipSub's
 		streamsAtEnd = 6 // identify, its push, ping and a request come and go, some at once
 	)
 	holders := 2 * l.Reservations       // a page that reloads overlaps with its former self
-	booked := l.Reservations * 5 / 4    // not all reload at once
 	coming := max(l.Reservations/4, 64) // at once after a restart
-	const perHolder = streamsHeld*yamuxWindow + connBuffer
 	system := &limits.SystemBaseLimit
 	addConns(system, holders)
 	addStreams(system, (streamsHeld+streamsAtEnd)*holders+2*l.Circuits)
-	system.Memory += int64(booked)*perHolder + int64(coming)*4*yamuxWindow + l.circuitMemory() + maxUnread*maxMessage
+	// the last one that comes must find 60 % enough; the rest is for what comes and goes
+	memory := int64(l.Reservations)*(streamsHeld*yamuxWindow+connBuffer) + l.circuitMemory() + maxUnread*maxMessage
+	system.Memory += memory * 5 / 3
 	transient := &limits.TransientBaseLimit
 	addConns(transient, coming)
 	addStreams(transient, streamsAtEnd*coming)
-	transient.Memory += int64(coming) * connBuffer
+	transient.Memory += int64(coming) * connBuffer * 5 / 3
 	addStreams(&limits.ProtocolBaseLimit, (streamsHeld+streamsAtEnd)*holders)
 	limits.PeerBaseLimit.Memory += int64(l.CircuitsPerPeer) * yamuxWindow
 	addStreams(&limits.PeerBaseLimit, 2*l.CircuitsPerPeer)

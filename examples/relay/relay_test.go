@@ -102,7 +102,8 @@ func TestNothingStartsOnBadValues(t *testing.T) {
 		"-alternatives": "/ip4/192.0.2.1/tcp/1",
 	} {
 		key := filepath.Join(t.TempDir(), "relay.key")
-		if err := run([]string{"-identity", key, flag, value}, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), value) {
+		err := run([]string{"-identity", key, flag, value}, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), value) {
 			t.Errorf("%s %s: %v, want an error that names the value", flag, value, err)
 		}
 		if _, err := os.Stat(key); !os.IsNotExist(err) {
