@@ -18,9 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
-	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 
 	"github.com/tangop2p/tango/relay"
@@ -222,43 +219,18 @@ func TestStatusPage(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	dir := t.TempDir()
-	deny := filepath.Join(dir, "denied")
-	write := func(text string) {
-		if err := os.WriteFile(deny, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	write(t, dir, "denied", "# nobody yet\n")
+	p := startRuled(t, dir, "-deny", "@denied")
+	defer p.stop(t, syscall.SIGTERM)
+	h := dialler(t)
+	if got := p.reserve(t, h); got != pbv2.Status_OK {
+		t.Fatal(got)
 	}
-	write("# nobody yet\n")
-	p := startRelay(t, "-listen", "/ip4/127.0.0.1/tcp/0/ws", "-identity", filepath.Join(dir, "k"), "-deny", deny)
-	p.line(t, "browsers dial:")
-	addr, err := peer.AddrInfoFromString(strings.TrimSpace(p.line(t, "  ")))
-	if err != nil {
-		t.Fatal(err)
+	write(t, dir, "denied", h.ID().String()+"\n")
+	p.hangUp(t, "read again")
+	write(t, dir, "denied", "oops\n")
+	p.hangUp(t, "line 1")
+	if got := p.reserve(t, h); got != pbv2.Status_PERMISSION_DENIED {
+		t.Errorf("%v, want to be denied", got)
 	}
-	h, err := libp2p.New(libp2p.NoListenAddrs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	if _, err := client.Reserve(t.Context(), h, *addr); err != nil {
-		t.Fatal(err)
-	}
-	hangUp := func(want string) {
-		t.Helper()
-		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
-		if got := p.line(t, "rules"); !strings.Contains(got, want) {
-			t.Errorf("the relay says %q, want %s in it", got, want)
-		}
-	}
-	write(h.ID().String() + "\n")
-	hangUp("read again")
-	write("oops\n")
-	hangUp("line 1")
-	_, err = client.Reserve(t.Context(), h, *addr)
-	if refused, ok := errors.AsType[client.ReservationError](err); !ok || refused.Status != pbv2.Status_PERMISSION_DENIED {
-		t.Errorf("%v, want to be denied", err)
-	}
-	p.stop(t, syscall.SIGTERM)
 }
