@@ -33,7 +33,8 @@
 // host to look again.
 //
 // A relay that serves members only gets an invite by [WithInvite], on
-// /tango/invite/1.0.0, before each request; a refusal then says what became of it.
+// /tango/invite/1.0.0, before each request; a refusal then says what became of
+// it. No other relay sees it.
 //
 // # Lifecycle, concurrency, errors
 //
