@@ -24,7 +24,32 @@
 // ([PerIP], [PerSubnet], [PerASN], [PerPeer]), a [Rate], and [All], [Any],
 // [Chain], [When] and [On] to put them together. A refusal has a [Reason], which
 // events and metrics give; the peer gets the status that circuit v2 has for it.
-// [Relay.SetPolicy] and [List.Reload] change the rules while the relay runs.
+// [Relay.SetPolicy], [List.Reload], [ASNs.Reload] and [Members.SetIssuers] change
+// the rules while the relay runs. No policy gives more than [Limits], but [Grant].
+//
+// [Callout] asks an HTTP server. [Members] serves those who have an [Invite]:
+//
+//	token, err := relay.NewInvite(issuer.PrivKey(), relay.Invite{
+//		Audience: relayID, Expires: time.Now().Add(24 * time.Hour), Peers: 5,
+//	})
+//	members, err := relay.NewMembers([]peer.ID{issuer.ID()})
+//	r, err := relay.New(h, relay.WithPolicy(relay.On(members, relay.Reserve)))
+//
+// Package reservation presents a token before it asks (reservation.WithInvite). A
+// page of js-libp2p does so itself, before its node is started:
+//
+//	node.addEventListener('connection:open', async ({ detail: connection }) => {
+//	  if (connection.remotePeer.toString() !== relayId) return
+//	  const stream = await connection.newStream('/tango/invite/1.0.0')
+//	  stream.send(new TextEncoder().encode(token + '\n'))
+//	  await stream.close()
+//	})
+//
+// js-libp2p asks for its reservation at the same time; the relay lets a request
+// wait up to 3 s for the invite ([WithInviteWait]), js-libp2p waits 5 s for the
+// answer. A page whose invite is refused is told PERMISSION_DENIED, or
+// RESERVATION_REFUSED if as many as may use it do. A token counts for its relay
+// only; one without a Subject is for whoever has it, so keep it secret.
 //
 // When all reservations are taken a newcomer gets the place of a peer in that
 // IPv4 address or IPv6 /56 that holds the most, unless its own holds as many.

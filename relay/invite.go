@@ -68,8 +68,9 @@ func (e *InviteError) Error() string { return "the relay refuses the invite: " +
 
 // PresentInvite gives a token to a relay that h is connected to or knows the
 // address of, within 10 s. It counts until the last connection to the relay
-// ends. A no is an [*InviteError]. Package reservation does this by itself, see
-// reservation.WithInvite.
+// ends. A no is an [*InviteError]. Present it to its audience only: another relay
+// could use it in your place unless it has a Subject. Package reservation does
+// this by itself, see reservation.WithInvite.
 func PresentInvite(ctx context.Context, h host.Host, relay peer.ID, token string) error {
 	err := invite.Present(ctx, h, relay, token)
 	if refused, ok := errors.AsType[*invite.RefusedError](err); ok {

@@ -34,6 +34,10 @@
 // [Keeper.AppendAddrs] into the host's AddrsFactory; the event then tells the
 // host to look again.
 //
+// A relay that serves members only gets an invite by [WithInvite], on
+// /tango/invite/1.0.0, before each request; a refusal then says what became of
+// it. No other relay sees it.
+//
 // # Lifecycle, concurrency, errors
 //
 // [New] checks its arguments and starts; it does not wait for any relay. A

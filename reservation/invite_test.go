@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 
@@ -44,12 +45,18 @@ func invitation(t *testing.T, issuer *identity.Identity, audience peer.ID) strin
 	return token
 }
 
+// Who could show the invite of another in its place never sees it.
 func TestInvite(t *testing.T) {
 	issuer, _, at := membersOnly(t)
-	stock := newRelay(t) // has no use for it
+	stock := newRelay(t)
+	stock.host.SetStreamHandler(relay.InviteProtocol, func(s network.Stream) {
+		t.Error("an invite is shown to another relay")
+		_ = s.Reset()
+	})
 	h := newHost(t)
 	first, second := events(t, h), events(t, h)
-	newKeeper(t, h, []peer.AddrInfo{at, stock.info()}, reservation.WithInvite(invitation(t, issuer, at.ID)))
+	newKeeper(t, h, []peer.AddrInfo{at, stock.info()},
+		reservation.WithInvite(invitation(t, issuer, issuer.ID())), reservation.WithInvite(invitation(t, issuer, at.ID)))
 	first(at.ID, reservation.Reserved)
 	second(stock.host.ID(), reservation.Reserved)
 }
@@ -64,9 +71,9 @@ func TestInviteRefused(t *testing.T) {
 	}
 	members.Revoke(i.ID)
 	for want, opts := range map[string][]reservation.Option{
-		"WithInvite":      nil,
-		"invite-revoked":  {reservation.WithInvite(revoked)},
-		"invite-audience": {reservation.WithInvite(invitation(t, issuer, issuer.ID()))},
+		"WithInvite":     nil,
+		"see WithInvite": {reservation.WithInvite(invitation(t, issuer, issuer.ID()))}, // another relay's
+		"invite-revoked": {reservation.WithInvite(revoked)},
 	} {
 		h := newHost(t)
 		told := events(t, h)

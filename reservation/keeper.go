@@ -94,7 +94,7 @@ func New(h host.Host, relays []peer.AddrInfo, opts ...Option) (*Keeper, error) {
 	if err := checkCircuits(h); err != nil {
 		return nil, err
 	}
-	l := hostLinks{h, cfg.invite}
+	l := hostLinks{h, cfg.invites}
 	k := newKeeper(cfg, l, infos)
 	k.self = h.ID()
 	if err := k.start(l, infos); err != nil {

@@ -39,7 +39,7 @@ type links interface {
 type hostLinks struct {
 	host.Host
 
-	invite string // to present before a request; empty: none
+	invites map[peer.ID]string // to present to these relays before a request
 }
 
 var _ links = hostLinks{}
@@ -65,10 +65,10 @@ func (l hostLinks) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) er
 }
 
 func (l hostLinks) reserve(ctx context.Context, p peer.ID) (*grant, error) {
-	if l.invite == "" {
-		return reserve(ctx, l.Host, p)
+	if token, ok := l.invites[p]; ok {
+		return invited(ctx, l.Host, p, token)
 	}
-	return invited(ctx, l.Host, p, l.invite)
+	return reserve(ctx, l.Host, p)
 }
 
 func (l hostLinks) hangUp(p peer.ID, conn string) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tangop2p/tango/internal/invite"
@@ -37,7 +38,7 @@ type config struct {
 	discovered bool
 	backoff    backoff
 	registerer prometheus.Registerer
-	invite     string // empty: none
+	invites    map[peer.ID]string // by the relay that each is for
 }
 
 func newConfig(opts []Option) (config, error) {
@@ -114,17 +115,20 @@ func WithBackoff(shortest, longest time.Duration) Option {
 	}
 }
 
-// WithInvite presents a token to each relay before each request, at relays that
-// serve only those who have one (relay.Members); relay.NewInvite makes it. Relays
-// that have no use for it, or that are not its audience, are asked all the same;
-// it is not a secret to them, as each can use the invites for itself only. The
-// default is none.
+// WithInvite presents a token before each request to the relay that is its
+// audience, which serves only those who have one (relay.Members), and to no
+// other; relay.NewInvite makes it. Give it once for each such relay; of several
+// tokens for one the last counts. The default is none.
 func WithInvite(token string) Option {
 	return func(c *config) error {
-		if _, err := invite.Parse(token, nil); err != nil {
+		i, err := invite.Parse(token, nil)
+		if err != nil {
 			return fmt.Errorf("WithInvite: %w; take it as the relay's operator gave it", err)
 		}
-		c.invite = token
+		if c.invites == nil {
+			c.invites = make(map[peer.ID]string)
+		}
+		c.invites[i.Audience] = token
 		return nil
 	}
 }

@@ -240,41 +240,20 @@ func TestStatusPage(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	dir := t.TempDir()
-	deny := filepath.Join(dir, "denied")
-	write := func(text string) {
-		if err := os.WriteFile(deny, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("# nobody yet\n")
-	p := startRelay(t, "-listen", "/ip4/127.0.0.1/tcp/0/ws", "-identity", filepath.Join(dir, "k"), "-deny", deny)
-	p.line(t, "browsers dial:")
-	addr, err := peer.AddrInfoFromString(strings.TrimSpace(p.line(t, "  ")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	write(t, dir, "denied", "# nobody yet\n")
+	p := startRuled(t, dir, "-deny", "@denied")
+	defer p.stop(t, syscall.SIGTERM)
 	h := newClient(t)
-	if _, err := client.Reserve(t.Context(), h, *addr); err != nil {
-		t.Fatal(err)
+	if got := p.reserve(t, h); got != pbv2.Status_OK {
+		t.Fatal(got)
 	}
-	hangUp := func(want string) {
-		t.Helper()
-		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
-		if got := p.line(t, "rules"); !strings.Contains(got, want) {
-			t.Errorf("the relay says %q, want %s in it", got, want)
-		}
+	write(t, dir, "denied", h.ID().String()+"\n")
+	p.hangUp(t, "read again")
+	write(t, dir, "denied", "oops\n")
+	p.hangUp(t, "line 1")
+	if got := p.reserve(t, h); got != pbv2.Status_PERMISSION_DENIED {
+		t.Errorf("%v, want to be denied", got)
 	}
-	write(h.ID().String() + "\n")
-	hangUp("read again")
-	write("oops\n")
-	hangUp("line 1")
-	_, err = client.Reserve(t.Context(), h, *addr)
-	if refused, ok := errors.AsType[client.ReservationError](err); !ok || refused.Status != pbv2.Status_PERMISSION_DENIED {
-		t.Errorf("%v, want to be denied", err)
-	}
-	p.stop(t, syscall.SIGTERM)
 }
 
 // dial returns the first address that the relay prints.

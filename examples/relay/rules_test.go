@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
@@ -40,11 +39,7 @@ func startRuled(t *testing.T, dir string, args ...string) *ruled {
 	}
 	args = append([]string{"-listen", "/ip4/127.0.0.1/tcp/0/ws", "-identity", filepath.Join(dir, "k")}, args...)
 	p := &ruled{process: startRelay(t, args...), dir: dir}
-	p.line(t, "browsers dial:")
-	var err error
-	if p.info, err = peer.AddrInfoFromString(strings.TrimSpace(p.line(t, "  "))); err != nil {
-		t.Fatal(err)
-	}
+	p.info = p.dial(t)
 	return p
 }
 
@@ -64,16 +59,6 @@ func (p *ruled) hangUp(t *testing.T, want string) {
 	if got := p.line(t, "rules"); !strings.Contains(got, want) {
 		t.Errorf("the relay says %q, want %s in it", got, want)
 	}
-}
-
-func dialler(t *testing.T) host.Host {
-	t.Helper()
-	h, err := libp2p.New(libp2p.NoListenAddrs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = h.Close() })
-	return h
 }
 
 // reserve returns the relay's answer.
@@ -111,7 +96,7 @@ func TestInvites(t *testing.T) {
 	p := startRuled(t, dir, "-invite-issuers", "@issuers", "-invite-revoked", "@revoked", "-allow", "@allowed")
 	defer p.stop(t, syscall.SIGTERM)
 	token, id, _ := newToken(t, "-audience", p.info.Addrs[0].String()+"/p2p/"+p.info.ID.String(), "-issuer", key)
-	h := dialler(t)
+	h := newClient(t)
 	if err := h.Connect(t.Context(), *p.info); err != nil {
 		t.Fatal(err)
 	}
@@ -148,14 +133,14 @@ func TestCallout(t *testing.T) {
 		"oops":                                   pbv2.Status_PERMISSION_DENIED,
 	} {
 		answer <- text
-		if got := p.reserve(t, dialler(t)); got != want {
+		if got := p.reserve(t, newClient(t)); got != want {
 			t.Errorf("%s: %v, want %v", text, got, want)
 		}
 	}
 	open := startRuled(t, t.TempDir(), "-callout-fail-open")
 	defer open.stop(t, syscall.SIGTERM)
 	answer <- "oops"
-	if got := open.reserve(t, dialler(t)); got != pbv2.Status_OK {
+	if got := open.reserve(t, newClient(t)); got != pbv2.Status_OK {
 		t.Errorf("fail open: %v", got)
 	}
 }
@@ -165,7 +150,7 @@ func TestASNTable(t *testing.T) {
 	write(t, dir, "asns", "127.0.0.0\t127.255.255.255\t64500\tZZ\tus\n")
 	p := startRuled(t, dir, "-asn-table", "@asns", "-max-reservations-per-asn", "1")
 	defer p.stop(t, syscall.SIGTERM)
-	first, second := dialler(t), dialler(t)
+	first, second := newClient(t), newClient(t)
 	if got := p.reserve(t, first); got != pbv2.Status_OK {
 		t.Errorf("the first: %v", got)
 	}

@@ -100,9 +100,9 @@ func TestMembers(t *testing.T) {
 	if err := members[0].Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	agent := StartAgent(t, Node)
+	late := openPeer(t, Node, "late")
 	Await(t, 20*time.Second, "a place is free once its peer has left", func(ctx context.Context) (bool, error) {
-		err := agent.Open(t).Start(ctx, Config{Relays: at.Addrs, Invite: shared})
+		err := late.Start(ctx, Config{Relays: at.Addrs, Invite: shared})
 		return err == nil, err
 	})
 }

@@ -21,9 +21,9 @@ type Config struct {
 	Dial      *bool    `json:"dial,omitempty"` // nil: true
 	// ICEServers are URLs of STUN servers.
 	ICEServers []string `json:"iceServers,omitempty"`
-	// Invite is a token for relays that want one.
+	// Invite is a token for relays that want one; of js-libp2p only.
 	Invite      string `json:"invite,omitempty"`
-	InviteAfter int    `json:"inviteAfter,omitempty"` // ms from a connection to the invite, of js-libp2p only
+	InviteAfter int    `json:"inviteAfter,omitempty"` // ms from a connection to the invite
 }
 
 // Peer is a peer of any [Kind]. A js-libp2p one in a browser has a profile of its own.

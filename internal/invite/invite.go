@@ -40,8 +40,8 @@ const (
 	Domain = "tango-invite"
 	// PayloadType is the version of the format.
 	PayloadType = "/tango/invite/1"
-	// MaxToken is the most bytes of a token. One of an Ed25519 key has 270 to 330, one of an RSA key with 4096
-	// bits some 1,700.
+	// MaxToken is the most bytes of a token. One of an Ed25519 key has some 320, one of an RSA key with 4096
+	// bits some 1,600.
 	MaxToken = 2048
 	// MaxPeers is the most peers that one invite is for.
 	MaxPeers = 1 << 16

@@ -15,7 +15,6 @@ import (
 
 	"github.com/tangop2p/tango/internal/interop"
 	"github.com/tangop2p/tango/internal/interop/exercise"
-	"github.com/tangop2p/tango/relay"
 	"github.com/tangop2p/tango/webrtc"
 )
 
@@ -61,22 +60,11 @@ func newNode(ctx context.Context, config interop.Config) (*node, error) {
 		},
 	}
 	for _, relay := range relays {
-		if err := present(ctx, h, relay, config.Invite); err != nil {
-			return nil, errors.Join(err, n.close())
-		}
 		if _, err := client.Reserve(ctx, h, relay); err != nil {
 			return nil, errors.Join(err, n.close())
 		}
 	}
 	return n, nil
-}
-
-// present gives an invite, if there is one, to a relay.
-func present(ctx context.Context, h host.Host, at peer.AddrInfo, token string) error {
-	if token == "" {
-		return nil
-	}
-	return errors.Join(h.Connect(ctx, at), relay.PresentInvite(ctx, h, at.ID, token))
 }
 
 func parseRelays(addrs []string) (relays []peer.AddrInfo, circuits []ma.Multiaddr, err error) {
