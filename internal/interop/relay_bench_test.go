@@ -1,11 +1,8 @@
 package interop
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -62,13 +59,16 @@ func BenchmarkRelay(b *testing.B) {
 		b.Run(kind.name, func(b *testing.B) {
 			relay := kind.start(b)
 			c := startCrowd(b, crowd, relay.addr)
+			ask := func(op string, n int, size int64) float64 {
+				return c.ask(b, crowdRequest{Op: op, N: n, Size: size}).Seconds
+			}
 			before := resident(b, relay.pid)
-			connected := c.ask(b, "connect", n, 0)
-			reserved := c.ask(b, "reserve", 0, 0)
+			connected := ask("connect", n, 0)
+			reserved := ask("reserve", 0, 0)
 			<-time.After(memoryWait)
 			held := resident(b, relay.pid) - before
-			circuits := c.ask(b, "circuits", 2*n, 0)
-			bytes := c.ask(b, "bytes", pipes, pipeSize)
+			circuits := ask("circuits", 2*n, 0)
+			bytes := ask("bytes", pipes, pipeSize)
 			b.ReportMetric(float64(held)/float64(n), "B/peer")
 			b.ReportMetric(float64(n)/connected, "connects/s")
 			b.ReportMetric(float64(n)/reserved, "reservations/s")
@@ -129,54 +129,4 @@ func resident(b *testing.B, pid int) int64 {
 	}
 	b.Fatal("no VmRSS")
 	return 0
-}
-
-type crowd struct {
-	proc *process
-	in   io.Writer
-	out  *bufio.Scanner
-}
-
-func startCrowd(b *testing.B, binary, relay string) *crowd {
-	b.Helper()
-	cmd := exec.Command(binary, relay)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	p, err := startProcess(nil, "crowd", cmd, syscall.SIGKILL)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(p.kill)
-	return &crowd{p, in, bufio.NewScanner(out)}
-}
-
-// ask has the crowd do something, and returns the seconds that it took.
-func (c *crowd) ask(b *testing.B, op string, n int, size int64) float64 {
-	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Minute)
-	defer cancel()
-	defer context.AfterFunc(ctx, c.proc.kill)()
-	if err := json.NewEncoder(c.in).Encode(map[string]any{"op": op, "n": n, "size": size}); err != nil {
-		b.Fatal(err)
-	}
-	var a struct {
-		Seconds float64
-		Failed  map[string]int
-	}
-	if !c.out.Scan() {
-		b.Fatalf("%s: the crowd ended: %v\n%s", op, context.Cause(ctx), c.proc.log)
-	}
-	if err := json.Unmarshal(c.out.Bytes(), &a); err != nil {
-		b.Fatal(err)
-	}
-	if len(a.Failed) > 0 {
-		b.Errorf("%s failed: %v", op, a.Failed)
-	}
-	return a.Seconds
 }
