@@ -115,7 +115,7 @@ func raisedJS(b *testing.B) subject {
 }
 
 // resident returns a process's memory in bytes, as proc_pid_status(5) has it.
-func resident(b *testing.B, pid int) int64 {
+func resident(b testing.TB, pid int) int64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

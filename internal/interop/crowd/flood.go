@@ -13,7 +13,6 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pubsubpb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -25,8 +24,8 @@ import (
 )
 
 const (
-	// floodPeers is how many connections a flood has, all that the relay may let one
-	// address have halved.
+	// floodPeers is how many connections a flood has, as many as the relay gives
+	// reservations to one address.
 	floodPeers = 64
 	// tooLarge is what an oversized message says to have, and partSize what it has
 	// of that.
@@ -110,28 +109,25 @@ func (c *crowd) floodConnections(ctx context.Context, _ *lightPeer, _ int) error
 	return err
 }
 
-// floodCircuits opens circuits and leaves them, to itself and to nobody.
+// floodCircuits opens circuits to another attacker and leaves them, and every other
+// time one to nobody.
 func (c *crowd) floodCircuits(ctx context.Context, p *lightPeer, n int) error {
-	if n < floodPeers {
-		return p.reserve(ctx)
+	if !p.link.Load().reserved.Load() {
+		if err := p.reserve(ctx); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		c.peers = append(c.peers, p)
+		c.mu.Unlock()
 	}
-	to := p.id // which is refused
+	to := c.relays[0].ID // which holds no reservation at itself
 	if n/floodPeers%2 == 0 {
-		to = c.victim(p, n)
+		c.mu.Lock()
+		to = c.peers[n%len(c.peers)].id
+		c.mu.Unlock()
 	}
 	_, err := p.circuit(ctx, to)
 	return err
-}
-
-// victim is another attacker, so that it takes the circuit.
-func (c *crowd) victim(p *lightPeer, _ int) peer.ID {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.peers = append(c.peers, p)
-	if len(c.peers) > floodPeers {
-		c.peers = c.peers[1:]
-	}
-	return c.peers[0].id
 }
 
 // floodSlow opens requests and says the first of a hundred bytes.

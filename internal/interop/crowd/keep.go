@@ -23,7 +23,7 @@ const (
 	// talkative is which peers stay on a circuit as long as it lasts, every tenth.
 	talkative = 10
 	// parting is how long after a stream the connection may end that took it along.
-	parting = 2 * time.Second
+	parting = time.Second
 )
 
 // tally counts what the peers did since the last reset.
