@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,7 @@ type circuit struct {
 	rates    [2]*rate.Limiter // of both ends, nil without
 	first    atomic.Int32     // 1 + the end that closed its side first, 0 if none has
 	bulk     func()           // called once it has carried more than freeBytes; may be called again
+	group    netip.Prefix     // that its source is in
 	seated   bool             // guarded by the mutex of circuits: it counts for the capacity
 
 	ctx    context.Context //nolint:containedctx // until the circuit ends

@@ -189,7 +189,7 @@ const (
 	// multiplexer and offer with answer; each has messageSize bytes each way.
 	messages, messageSize = 4, 1 << 10
 	// signalPause is between two signalings of a peer.
-	signalPause = time.Second
+	signalPause = time.Second / 2
 )
 
 // signal measures how long it takes to open a circuit and to say on it what two
