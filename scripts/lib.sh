@@ -59,7 +59,6 @@ test_tools() {
 		npm_packages examples/browser
 		npm_packages internal/interop/js
 	fi
-	kubo
 	local missing=()
 	have chromium || missing+=(chromium)
 	have firefox-esr || missing+=(firefox-esr)
