@@ -35,6 +35,16 @@ const (
 	CauseShutdown    Cause = "shutdown"    // the relay was closed
 )
 
+// codes are what the ends are told, in the reset of their stream (go-libp2p,
+// network.StreamErrorCode); not when one of them is the cause.
+var codes = map[Cause]network.StreamErrorCode{
+	CauseData:     network.StreamResourceLimitExceeded,
+	CauseDuration: network.StreamResourceLimitExceeded,
+	CauseCapacity: network.StreamResourceLimitExceeded,
+	CauseEvicted:  network.StreamGated,
+	CauseShutdown: network.StreamShutdown,
+}
+
 // causeOf is the cause when an end breaks off.
 var causeOf = [2]Cause{CauseSource, CauseDestination}
 
@@ -96,7 +106,7 @@ func (c *circuit) end(why Cause) bool {
 	c.cancel()
 	for _, s := range streams {
 		if s != nil && why != CauseClosed {
-			_ = s.Reset()
+			_ = s.ResetWithError(codes[why])
 		}
 	}
 	return true

@@ -162,7 +162,7 @@ func attach(s network.Stream) error {
 
 func (h *hop) handle(s network.Stream) {
 	if !h.enter() {
-		_ = s.Reset()
+		_ = s.ResetWithError(network.StreamShutdown)
 		return
 	}
 	defer h.wg.Done()
@@ -174,7 +174,7 @@ func (h *hop) handle(s network.Stream) {
 	}
 	if !h.requests.begin(s) {
 		h.metrics.unread.Inc()
-		_ = s.Reset()
+		_ = s.ResetWithError(network.StreamResourceLimitExceeded)
 		h.strike(s.Conn(), 1)
 		return
 	}

@@ -51,11 +51,15 @@ func TestChaos(t *testing.T) {
 				t.Errorf("%d times without a reason: %s", n, what)
 			}
 		}
+		if place.failed[shutdown] == 0 {
+			t.Errorf("no circuit that was open to the end ended with the code for it: %v", place.failed)
+		}
 	})
 }
 
-// silent is what crowd/keep.go says of an end without a reason.
-const silent = "no reason"
+// silent is what crowd/keep.go says of an end without a reason, and shutdown of
+// a circuit that the relay reset with network.StreamShutdown.
+const silent, shutdown = "no reason", "circuit ended: stream code 0x1007"
 
 // chaos is a relay with all kinds of peers.
 type chaos struct {
