@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,7 +75,7 @@ func TestAnnouncementsArePaced(t *testing.T) {
 	}
 	all := 0
 	for i := range 100 {
-		all += publish(peer.ID(fmt.Sprint(i)), "discovery", announcementsOfPeer)
+		all += publish(peer.ID(strconv.Itoa(i)), "discovery", announcementsOfPeer)
 	}
 	if want := announcementsOfPlace*l.ReservationsPerIP - announcementsOfPeer; all < want || all > want+want/10 {
 		t.Errorf("%d announcements of an address remain, want %d and what a moment adds", all, want)

@@ -178,33 +178,28 @@ func (c *chaos) recover(t *testing.T, since time.Time) {
 
 // reached returns when a peer of the crowd could open a circuit to the peer.
 func (c *chaos) reached(ctx context.Context, t *testing.T, id string, since time.Time) time.Duration {
-	return c.until(ctx, t, since, "reach "+id, func(ctx context.Context) (bool, error) {
-		a, err := c.crowd.do(ctx, crowdRequest{Op: "reach", Peer: id})
-		return err == nil && len(a.Failed) == 0, fmt.Errorf("%w %v", err, a.Failed)
-	})
+	return c.until(ctx, t, since, crowdRequest{Op: "reach", Peer: id}, func(a crowdAnswer) bool { return len(a.Failed) == 0 })
 }
 
+// held returns when all of the crowd had a reservation.
 func (c *chaos) held(ctx context.Context, t *testing.T, since time.Time) time.Duration {
-	return c.until(ctx, t, since, "reservations", func(ctx context.Context) (bool, error) {
-		s, err := c.crowd.do(ctx, crowdRequest{Op: "status"})
-		return err == nil && s.Done["held"] == chaosPeers, fmt.Errorf("%w: %v", err, s)
-	})
+	return c.until(ctx, t, since, crowdRequest{Op: "status"}, func(a crowdAnswer) bool { return a.Done["held"] == chaosPeers })
 }
 
 // until is Await for use in a goroutine.
-func (c *chaos) until(ctx context.Context, t *testing.T, since time.Time, what string, ok func(context.Context) (bool, error)) time.Duration {
+func (c *chaos) until(ctx context.Context, t *testing.T, since time.Time, r crowdRequest, ok func(crowdAnswer) bool) time.Duration {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
-		// Not ctx: what ends in the middle of an answer ends the crowd.
-		done, err := ok(t.Context())
-		if done {
+		// Not cancelled: what ends in the middle of an answer ends the crowd.
+		a, err := c.crowd.do(context.WithoutCancel(ctx), r)
+		if err == nil && ok(a) {
 			return time.Since(since)
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			t.Errorf("not within %v: %s (last look: %v)", comeback, what, err)
+			t.Errorf("not within %v: %+v (last look: %v, %v)", comeback, r, a, err)
 			return comeback
 		}
 	}

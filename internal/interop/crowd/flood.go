@@ -196,7 +196,7 @@ func (c *crowd) floodSTUN(ctx context.Context) {
 		c.tally.count(err.Error())
 		return
 	}
-	conn, err := net.Dial("udp", net.JoinHostPort(ip.String(), stunPort))
+	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", net.JoinHostPort(ip.String(), stunPort))
 	if err != nil {
 		c.tally.count(err.Error())
 		return

@@ -44,7 +44,7 @@ type answer struct {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: crowd RELAY...")
+		return errors.New("no relay: give its WebSocket multiaddrs with /p2p/")
 	}
 	c := &crowd{tally: newTally()}
 	for _, arg := range args {
