@@ -20,8 +20,10 @@ const (
 	// signalings is how many each honest peer has for one measurement, half a second
 	// apart, by day and by night.
 	signalings, nightlySignalings = 4, 40
-	// floodFactor is how much longer signaling may take during a flood.
+	// floodFactor is how much longer signaling may take during a flood. By day it
+	// may take a time slice of a busy processor more, for which few signalings make up.
 	floodFactor = 2
+	timeSlice   = 10 // ms
 )
 
 // floods are those of crowd/flood.go.
@@ -47,7 +49,11 @@ func TestFlood(t *testing.T) {
 			if len(got.failed) > 0 {
 				t.Errorf("honest peers fail: %v", got.failed)
 			}
-			if got.p95 > floodFactor*quiet.p95 {
+			limit := floodFactor * quiet.p95
+			if !nightly() {
+				limit += timeSlice
+			}
+			if got.p95 > limit {
 				t.Errorf("95 %% of signaling takes %.1f ms, %.1f ms when it is quiet", got.p95, quiet.p95)
 			}
 			if got.flood["ok"] == 0 {
