@@ -153,6 +153,9 @@ func (c *chaos) recover(t *testing.T, since time.Time) {
 	wg.Wait()
 	for i, p := range c.peers {
 		t.Logf("%s was reached through the relay after %v", p.Name, took[i].Round(time.Millisecond))
+		if took[i] > comeback/2 {
+			p.dump(t) // it was close
+		}
 	}
 	t.Logf("all %d light peers had a reservation after %v", chaosPeers, took[len(c.peers)].Round(time.Millisecond))
 	s, err := c.crowd.do(t.Context(), crowdRequest{Op: "status"})
