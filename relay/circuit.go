@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,16 @@ const (
 	CauseShutdown    Cause = "shutdown"    // the relay was closed
 )
 
+// codes are what the ends are told, in the reset of their stream (go-libp2p,
+// network.StreamErrorCode); not when one of them is the cause.
+var codes = map[Cause]network.StreamErrorCode{
+	CauseData:     network.StreamResourceLimitExceeded,
+	CauseDuration: network.StreamResourceLimitExceeded,
+	CauseCapacity: network.StreamResourceLimitExceeded,
+	CauseEvicted:  network.StreamGated,
+	CauseShutdown: network.StreamShutdown,
+}
+
 // causeOf is the cause when an end breaks off.
 var causeOf = [2]Cause{CauseSource, CauseDestination}
 
@@ -53,6 +64,7 @@ type circuit struct {
 	rates    [2]*rate.Limiter // of both ends, nil without
 	first    atomic.Int32     // 1 + the end that closed its side first, 0 if none has
 	bulk     func()           // called once it has carried more than freeBytes; may be called again
+	group    netip.Prefix     // that its source is in
 	seated   bool             // guarded by the mutex of circuits: it counts for the capacity
 
 	ctx    context.Context //nolint:containedctx // until the circuit ends
@@ -94,7 +106,7 @@ func (c *circuit) end(why Cause) bool {
 	c.cancel()
 	for _, s := range streams {
 		if s != nil && why != CauseClosed {
-			_ = s.Reset()
+			_ = s.ResetWithError(codes[why])
 		}
 	}
 	return true

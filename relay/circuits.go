@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -35,10 +36,11 @@ type circuits struct {
 	limits Limits
 
 	mu      sync.Mutex
-	all     map[*circuit]struct{} // guarded by mu, as all below
-	seats   int                   // taken by those of all that are seated
-	bulk    []*circuit            // those seated that have carried much, in the order in which they became so
-	bytes   int64                 // carried by those that have closed
+	all     map[*circuit]struct{}       // guarded by mu, as all below
+	seats   int                         // taken by those of all that are seated
+	bulk    []*circuit                  // those seated that have carried much, in the order in which they became so
+	groups  map[netip.Prefix][]*circuit // those seated by where their source is, the oldest first, none empty
+	bytes   int64                       // carried by those that have closed
 	peers   map[peer.ID]*party
 	changed chan struct{} // closed and made anew when a circuit has ended
 	closed  bool
@@ -53,13 +55,15 @@ type party struct {
 func newCircuits(h host.Host, l Limits) circuits {
 	return circuits{
 		host: h, limits: l,
-		all: make(map[*circuit]struct{}), peers: make(map[peer.ID]*party), changed: make(chan struct{}),
+		all: make(map[*circuit]struct{}), peers: make(map[peer.ID]*party), groups: make(map[netip.Prefix][]*circuit),
+		changed: make(chan struct{}),
 	}
 }
 
 // enlist counts a circuit, until it is released, if its peers may have another.
 // If all places are taken the one that has been bulk for longest makes room:
-// signaling always wins.
+// signaling always wins. If none is, the oldest does of the address that has
+// opened the most, which is done with signaling if it was honest.
 func (cs *circuits) enlist(c *openCircuit, rates [2]int64) Reason {
 	victim, why := cs.seat(c, rates)
 	if victim != nil {
@@ -84,13 +88,13 @@ func (cs *circuits) seat(c *openCircuit, rates [2]int64) (victim *circuit, why R
 		}
 	}
 	if cs.seats >= cs.limits.Circuits {
-		if len(cs.bulk) == 0 {
+		if victim = cs.weakest(c.group); victim == nil {
 			return nil, ReasonCapacity
 		}
-		victim = cs.bulk[0]
 		cs.unseat(victim)
 	}
 	cs.all[c.circuit] = struct{}{}
+	cs.groups[c.group] = append(cs.groups[c.group], c.circuit)
 	cs.seats++
 	c.seated, c.bulk = true, func() { cs.becameBulk(c.circuit) }
 	for i, p := range ends {
@@ -99,12 +103,34 @@ func (cs *circuits) seat(c *openCircuit, rates [2]int64) (victim *circuit, why R
 	return victim, ""
 }
 
+// weakest returns who makes room for a circuit of a group, nil if nobody does.
+func (cs *circuits) weakest(newcomer netip.Prefix) *circuit {
+	if len(cs.bulk) > 0 {
+		return cs.bulk[0]
+	}
+	var largest []*circuit
+	for _, g := range cs.groups {
+		if len(g) > max(len(largest), len(cs.groups[newcomer])+1) {
+			largest = g
+		}
+	}
+	if largest == nil {
+		return nil
+	}
+	return largest[0]
+}
+
 func (cs *circuits) unseat(c *circuit) {
 	if !c.seated {
 		return
 	}
 	c.seated = false
 	cs.seats--
+	group := cs.groups[c.group]
+	at := slices.Index(group, c)
+	if cs.groups[c.group] = slices.Delete(group, at, at+1); len(group) == 1 {
+		delete(cs.groups, c.group)
+	}
 	if at := slices.Index(cs.bulk, c); at >= 0 {
 		cs.bulk = slices.Delete(cs.bulk, at, at+1)
 	}

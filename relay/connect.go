@@ -50,6 +50,7 @@ func (h *hop) open(s network.Stream, msg *pbv2.HopMessage) (c *openCircuit, why 
 		return nil, why
 	}
 	c = &openCircuit{circuit: newCircuit(h.ctx, src, dst)}
+	c.group = groupOf(addrOf(s.Conn()))
 	c.onRelease(from.Release)
 	defer func() {
 		if why != "" {

@@ -44,6 +44,8 @@ type hop struct {
 	table    *table
 	requests *requests
 	saved    *saved
+	pace     pace // of requests
+	strikes  *rates
 	metrics  *metrics
 	events   *events
 	scope    network.ResourceScopeSpan
@@ -67,6 +69,8 @@ func newHop(h host.Host, cfg *config) (*hop, error) {
 		limits:       cfg.limits,
 		table:        newTable(cfg.limits),
 		requests:     newRequests(),
+		pace:         requestPace(cfg.limits),
+		strikes:      newRates(maxStrikes, maxStrikes*time.Second, By{}, nil),
 		saved:        newSaved(cfg.savedTable, cfg.saved, cfg.limits.Reservations, time.Now()),
 		circuits:     newCircuits(h, cfg.limits),
 		alternatives: cfg.alternatives,
@@ -158,13 +162,20 @@ func attach(s network.Stream) error {
 
 func (h *hop) handle(s network.Stream) {
 	if !h.enter() {
-		_ = s.Reset()
+		_ = s.ResetWithError(network.StreamShutdown)
 		return
 	}
 	defer h.wg.Done()
+	if !h.pace.allow(s.Conn().RemotePeer(), addrOf(s.Conn())) {
+		h.metrics.unread.Inc()
+		answer(s, &pbv2.HopMessage{Status: pbv2.Status_RESOURCE_LIMIT_EXCEEDED.Enum()})
+		h.strike(s.Conn(), 1)
+		return
+	}
 	if !h.requests.begin(s) {
 		h.metrics.unread.Inc()
-		_ = s.Reset()
+		_ = s.ResetWithError(network.StreamResourceLimitExceeded)
+		h.strike(s.Conn(), 1)
 		return
 	}
 	defer h.requests.end(s)
@@ -176,6 +187,7 @@ func (h *hop) handle(s network.Stream) {
 	case err != nil:
 		log.Debugw("request not understood", "peer", s.Conn().RemotePeer(), "error", err)
 		answer(s, &pbv2.HopMessage{Status: pbv2.Status_MALFORMED_MESSAGE.Enum()})
+		h.strike(s.Conn(), garbage)
 	case msg.GetType() == pbv2.HopMessage_RESERVE:
 		h.reserve(s)
 	case msg.GetType() == pbv2.HopMessage_CONNECT:

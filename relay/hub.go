@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -56,11 +57,19 @@ type hub struct {
 	ps     *pubsub.PubSub
 	topics []*pubsub.Topic // the discovery topics
 	replay *replay
+	pace   pace                     // of announcements
+	addr   func(peer.ID) netip.Addr // where a peer is
 	undo   undo.Stack
 }
 
 func newHub(h host.Host, cfg *config) (_ *hub, err error) {
-	hb := &hub{ps: cfg.pubsub, replay: newReplay(cfg.topics)}
+	hb := &hub{ps: cfg.pubsub, replay: newReplay(cfg.topics), pace: announcementPace(cfg.limits)}
+	hb.addr = func(p peer.ID) netip.Addr {
+		for _, c := range h.Network().ConnsToPeer(p) {
+			return addrOf(c)
+		}
+		return netip.Addr{}
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, hb.undo.Run())
@@ -92,7 +101,7 @@ func (hb *hub) options(cfg *config) []pubsub.Option {
 	known := slices.Concat(cfg.topics, cfg.forwarded)
 	opts := append(HubOptions(),
 		pubsub.WithRawTracer(hb.replay),
-		pubsub.WithAppSpecificRpcInspector(hb.replay.inspect),
+		pubsub.WithAppSpecificRpcInspector(hb.inspect),
 		// strangers cannot make us keep lists of topics of their own
 		pubsub.WithSubscriptionFilter(
 			pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(known...), maxSubscriptions)))

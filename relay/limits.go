@@ -26,7 +26,8 @@ type Limits struct {
 	ReservationTTL time.Duration
 	// Circuits is how many circuits may be open at once. Signaling always wins: beyond
 	// that the circuit makes room that has carried more than 128 KiB one way for
-	// longest; if there is none a new one is refused.
+	// longest; if there is none, the oldest of the IPv4 address or IPv6 /56 that has
+	// opened the most, unless the newcomer's has as many.
 	Circuits int
 	// CircuitsPerPeer is how many circuits a peer may have open, counting both ends.
 	CircuitsPerPeer int

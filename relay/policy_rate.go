@@ -52,7 +52,9 @@ func (l *rates) Decide(_ context.Context, r *Request) Decision {
 	return Decision{}
 }
 
-func (l *rates) allow(group string, now time.Time) bool {
+func (l *rates) allow(group string, now time.Time) bool { return l.allowN(group, now, 1) }
+
+func (l *rates) allowN(group string, now time.Time, n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	bucket, ok := l.buckets.Get(group)
@@ -60,7 +62,7 @@ func (l *rates) allow(group string, now time.Time) bool {
 		bucket = rate.NewLimiter(rate.Limit(float64(l.n)/l.per.Seconds()), l.n)
 		l.buckets.Add(group, bucket)
 	}
-	return bucket.AllowN(now, 1)
+	return bucket.AllowN(now, n)
 }
 
 func (l *rates) about() opSet { return l.ops }

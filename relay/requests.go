@@ -69,6 +69,6 @@ func (r *requests) close() {
 	r.live = make(map[network.Stream]struct{})
 	r.mu.Unlock()
 	for s := range live {
-		_ = s.Reset()
+		_ = s.ResetWithError(network.StreamShutdown)
 	}
 }

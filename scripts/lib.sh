@@ -41,6 +41,15 @@ npm_packages() {
 	touch "$stamp"
 }
 
+# kubo: builds the IPFS node that the relay is tested with, unless it is there already
+kubo() {
+	local dir=internal/interop/kubo
+	[ -e $dir/ipfs ] && [ ! $dir/go.mod -nt $dir/ipfs ] && return
+	say "building kubo (about two minutes)"
+	(cd $dir && go build -o ipfs github.com/ipfs/kubo/cmd/ipfs) || die "kubo does not build; its messages stand above"
+	touch $dir/ipfs
+}
+
 # test_tools: everything that tests need and that can be had here; Node and
 # browsers may still be missing after it
 test_tools() {

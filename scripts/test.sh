@@ -69,7 +69,7 @@ scripts_of() { (cd "$1" && npm run --silent check); }
 
 say "getting what the tests need"
 race=-race
-(test_tools) || die "set-up failed, nothing was tested"
+(test_tools && kubo) || die "set-up failed, nothing was tested"
 
 if ! have gcc; then
 	race=

@@ -19,6 +19,8 @@ type Config struct {
 	Interval  int      `json:"interval,omitempty"` // ms between announcements; 0: js-libp2p's default, 10 s
 	Subscribe []string `json:"subscribe,omitempty"`
 	Dial      *bool    `json:"dial,omitempty"` // nil: true
+	// KeepAlive has a js-libp2p peer come back to a relay that was away; a Go peer always does.
+	KeepAlive bool `json:"keepAlive,omitempty"`
 	// ICEServers are URLs of STUN servers.
 	ICEServers []string `json:"iceServers,omitempty"`
 	// Invite is a token for relays that want one; of js-libp2p only.

@@ -2,6 +2,7 @@ package interop
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -173,12 +174,13 @@ func TestOffice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			relay := StartRelayIn(t, lab.Public, relayAddress, tc.args...)
 			addr := "/ip4/203.0.113.11/tcp/80/ws/p2p/" + relay.ID
-			abuser := startCrowd(t, lab.Hosts[1], binary, addr)
-			abuser.ask(t, "connect", asked, 0)
+			abuser := startCrowdBy(t, lab.Hosts[1], exec.Command(binary, addr))
+			abuser.ask(t, crowdRequest{Op: "connect", N: asked})
 			greed := func() {
 				t.Helper()
-				if _, failed := abuser.try(t, "reserve", 0, 0); len(failed) != 1 || failed["RESERVATION_REFUSED"] != asked-perIP {
-					t.Errorf("of %d reservations of one address %v, want %d refused", asked, failed, asked-perIP)
+				a, err := abuser.do(t.Context(), crowdRequest{Op: "reserve"})
+				if err != nil || len(a.Failed) != 1 || a.Failed["RESERVATION_REFUSED"] != asked-perIP {
+					t.Errorf("of %d reservations of one address %v, %v, want %d refused", asked, a.Failed, err, asked-perIP)
 				}
 			}
 			greed()

@@ -23,6 +23,7 @@ type Relay struct {
 	trace string
 	place *Namespace
 	proc  *process
+	cmd   []string // as it was started
 }
 
 // relayBinary builds examples/relay, or returns the binary that the environment names.
@@ -79,12 +80,19 @@ func startRelay(t testing.TB, place *Namespace, address, binary string, args ...
 		"-identity", filepath.Join(dir, "identity.key"),
 		"-trace", r.trace,
 	}, args...)
+	r.cmd = append([]string{binary}, args...)
+	r.run(t)
+	t.Cleanup(func() { r.stop(t) })
+	return r
+}
+
+// run starts the process and waits until it answers.
+func (r *Relay) run(t testing.TB) {
+	t.Helper()
 	var err error
-	r.proc, err = startProcess(place, "relay", exec.Command(binary, args...), syscall.SIGKILL)
-	if err != nil {
+	if r.proc, err = startProcess(r.place, "relay", exec.Command(r.cmd[0], r.cmd[1:]...), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.stop(t) })
 	Await(t, 15*time.Second, "the relay answers /livez", func(ctx context.Context) (bool, error) {
 		select {
 		case <-r.proc.done:
@@ -93,7 +101,13 @@ func startRelay(t testing.TB, place *Namespace, address, binary string, args ...
 		}
 		return r.describe(ctx)
 	})
-	return r
+}
+
+// Restart starts the relay again after its end, with the same key and port.
+func (r *Relay) Restart(t testing.TB) {
+	t.Helper()
+	<-r.proc.done
+	r.run(t)
 }
 
 // freeAddress is free for sure: nobody else lives in this namespace.
@@ -158,6 +172,9 @@ func (r *Relay) getJSON(ctx context.Context, path string, into any) error {
 func (r *Relay) Kill() {
 	r.proc.kill()
 }
+
+// Terminate drains the relay, and returns when it is gone.
+func (r *Relay) Terminate() error { return r.proc.terminate(30 * time.Second) }
 
 func (r *Relay) stop(t testing.TB) {
 	select {

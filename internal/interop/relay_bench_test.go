@@ -1,11 +1,8 @@
 package interop
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -61,14 +58,17 @@ func BenchmarkRelay(b *testing.B) {
 	} {
 		b.Run(kind.name, func(b *testing.B) {
 			relay := kind.start(b)
-			c := startCrowd(b, nil, crowd, relay.addr)
+			c := startCrowd(b, crowd, relay.addr)
+			ask := func(op string, n int, size int64) float64 {
+				return c.ask(b, crowdRequest{Op: op, N: n, Size: size}).Seconds
+			}
 			before := resident(b, relay.pid)
-			connected := c.ask(b, "connect", n, 0)
-			reserved := c.ask(b, "reserve", 0, 0)
+			connected := ask("connect", n, 0)
+			reserved := ask("reserve", 0, 0)
 			<-time.After(memoryWait)
 			held := resident(b, relay.pid) - before
-			circuits := c.ask(b, "circuits", 2*n, 0)
-			bytes := c.ask(b, "bytes", pipes, pipeSize)
+			circuits := ask("circuits", 2*n, 0)
+			bytes := ask("bytes", pipes, pipeSize)
 			b.ReportMetric(float64(held)/float64(n), "B/peer")
 			b.ReportMetric(float64(n)/connected, "connects/s")
 			b.ReportMetric(float64(n)/reserved, "reservations/s")
@@ -115,7 +115,7 @@ func raisedJS(b *testing.B) subject {
 }
 
 // resident returns a process's memory in bytes, as proc_pid_status(5) has it.
-func resident(b *testing.B, pid int) int64 {
+func resident(b testing.TB, pid int) int64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -129,61 +129,4 @@ func resident(b *testing.B, pid int) int64 {
 	}
 	b.Fatal("no VmRSS")
 	return 0
-}
-
-type crowd struct {
-	proc *process
-	in   io.Writer
-	out  *bufio.Scanner
-}
-
-func startCrowd(b testing.TB, place *Namespace, binary, relay string) *crowd {
-	b.Helper()
-	cmd := exec.Command(binary, relay)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	p, err := startProcess(place, "crowd", cmd, syscall.SIGKILL)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(p.kill)
-	return &crowd{p, in, bufio.NewScanner(out)}
-}
-
-// ask has the crowd do something, and returns the seconds that it took.
-func (c *crowd) ask(b testing.TB, op string, n int, size int64) float64 {
-	b.Helper()
-	seconds, failed := c.try(b, op, n, size)
-	if len(failed) > 0 {
-		b.Errorf("%s failed: %v", op, failed)
-	}
-	return seconds
-}
-
-// try is ask for what may fail; it returns how often it did, by reason.
-func (c *crowd) try(b testing.TB, op string, n int, size int64) (seconds float64, failed map[string]int) {
-	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Minute)
-	defer cancel()
-	defer context.AfterFunc(ctx, c.proc.kill)()
-	if err := json.NewEncoder(c.in).Encode(map[string]any{"op": op, "n": n, "size": size}); err != nil {
-		b.Fatal(err)
-	}
-	var a struct {
-		Seconds float64
-		Failed  map[string]int
-	}
-	if !c.out.Scan() {
-		b.Fatalf("%s: the crowd ended: %v\n%s", op, context.Cause(ctx), c.proc.log)
-	}
-	if err := json.Unmarshal(c.out.Bytes(), &a); err != nil {
-		b.Fatal(err)
-	}
-	return a.Seconds, a.Failed
 }

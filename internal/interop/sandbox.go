@@ -123,7 +123,7 @@ func runAndSweep(cmd *exec.Cmd, scratch string) (int, error) {
 	err = cmd.Wait()
 	signal.Stop(signals)
 	close(signals)
-	if leftover := sweep(append(labNamespaces(scratch), namespace)); leftover > 0 {
+	if leftover := sweep(scratch, append(labNamespaces(scratch), namespace)); leftover > 0 {
 		fmt.Fprintf(os.Stderr, "interop: killed %d processes that the tests left behind\n", leftover)
 	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
@@ -132,15 +132,17 @@ func runAndSweep(cmd *exec.Cmd, scratch string) (int, error) {
 	return 0, err
 }
 
-// sweep kills whatever still runs in namespaces that this run made: after a
-// panic or a time-out of the tests nobody else would end the browsers.
-func sweep(namespaces []string) int {
+// sweep kills whatever of this run still runs in namespaces that it made: after a
+// panic or a time-out of the tests nobody else would end the browsers. A namespace
+// that has ended may have given its number to one of another run, so the name of the
+// scratch directory in the environment counts too.
+func sweep(scratch string, namespaces []string) int {
 	if own, err := os.Readlink("/proc/self/ns/net"); err != nil || slices.Contains(namespaces, own) {
 		return 0
 	}
 	killed := 0
 	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); {
-		inside := processesIn(namespaces)
+		inside := processesIn(scratch, namespaces)
 		if len(inside) == 0 {
 			break
 		}
@@ -154,7 +156,7 @@ func sweep(namespaces []string) int {
 	return killed
 }
 
-func processesIn(namespaces []string) []int {
+func processesIn(scratch string, namespaces []string) []int {
 	links, _ := filepath.Glob("/proc/[0-9]*/ns/net")
 	var pids []int
 	for _, link := range links {
@@ -162,7 +164,12 @@ func processesIn(namespaces []string) []int {
 		if err != nil || !slices.Contains(namespaces, target) {
 			continue
 		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(link)))); err == nil {
+		process := filepath.Dir(filepath.Dir(link))
+		environment, err := os.ReadFile(filepath.Join(process, "environ"))
+		if err != nil || !bytes.Contains(environment, []byte(scratchEnv+"="+scratch+"\x00")) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(process)); err == nil {
 			pids = append(pids, pid)
 		}
 	}

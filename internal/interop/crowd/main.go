@@ -28,23 +28,31 @@ func main() {
 }
 
 type request struct {
-	Op   string `json:"op"`
-	N    int    `json:"n"`
-	Size int64  `json:"size"`
+	Op   string  `json:"op"`
+	N    int     `json:"n"`
+	Size int64   `json:"size"`
+	Kind string  `json:"kind"`
+	Peer peer.ID `json:"peer"`
 }
 
 type answer struct {
 	Seconds float64        `json:"seconds"`
 	Failed  map[string]int `json:"failed,omitempty"`
+	Done    map[string]int `json:"done,omitempty"`
+	Took    []float64      `json:"took,omitempty"` // ms, of each signaling that succeeded
 }
 
 func run(args []string) error {
-	if len(args) != 1 {
-		return errors.New("usage: crowd RELAY")
+	if len(args) == 0 {
+		return errors.New("no relay: give its WebSocket multiaddrs with /p2p/")
 	}
-	relay, err := peer.AddrInfoFromString(args[0])
-	if err != nil {
-		return fmt.Errorf("relay %q: %w; give a WebSocket multiaddr with /p2p/", args[0], err)
+	c := &crowd{tally: newTally()}
+	for _, arg := range args {
+		relay, err := peer.AddrInfoFromString(arg)
+		if err != nil {
+			return fmt.Errorf("relay %q: %w; give a WebSocket multiaddr with /p2p/", arg, err)
+		}
+		c.relays = append(c.relays, relay)
 	}
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
@@ -54,7 +62,6 @@ func run(args []string) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return err
 	}
-	c := &crowd{relay: relay}
 	lines, out := bufio.NewScanner(os.Stdin), json.NewEncoder(os.Stdout)
 	for lines.Scan() {
 		var r request
@@ -73,7 +80,8 @@ func run(args []string) error {
 }
 
 type crowd struct {
-	relay *peer.AddrInfo
+	relays []*peer.AddrInfo // the same one at several addresses
+	tally  *tally
 
 	mu    sync.Mutex
 	peers []*lightPeer // guarded by mu
@@ -82,8 +90,8 @@ type crowd struct {
 func (c *crowd) do(ctx context.Context, r request) (answer, error) {
 	switch r.Op {
 	case "connect":
-		return timed(r.N, func(int) error {
-			p, err := connect(ctx, c.relay)
+		return timed(r.N, func(i int) error {
+			p, err := connect(ctx, c.relays[i%len(c.relays)])
 			if err != nil {
 				return err
 			}
@@ -98,6 +106,20 @@ func (c *crowd) do(ctx context.Context, r request) (answer, error) {
 		return timed(r.N, func(i int) error { return c.send(ctx, i, 1<<10) }), nil
 	case "bytes":
 		return timed(r.N, func(i int) error { return c.send(ctx, i, r.Size) }), nil
+	case "keep":
+		c.keep(ctx)
+		return answer{}, nil
+	case "mark":
+		c.tally.reset()
+		return answer{}, nil
+	case "status":
+		return c.status(), nil
+	case "reach":
+		return timed(1, func(int) error { return c.reach(ctx, r.Peer) }), nil
+	case "signal":
+		return c.signal(ctx, r.N), nil
+	case "flood":
+		return c.flood(ctx, r.Kind, time.Duration(r.N)*time.Second)
 	}
 	return answer{}, fmt.Errorf("op %q is not known", r.Op)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -37,15 +38,35 @@ const patience = 60 * time.Second
 
 const maxMessage = 4096
 
-// lightPeer is a connection to the relay.
+// lightPeer is a peer with one connection to the relay.
 type lightPeer struct {
 	id      peer.ID
 	key     crypto.PubKey
-	conn    transport.CapableConn
+	priv    crypto.PrivKey
+	relay   *peer.AddrInfo
+	ws      transport.Transport
 	streams *multistream.MultistreamMuxer[protocol.ID]
+	link    atomic.Pointer[link]
+	gossip  network.MuxedStream // of the first connection
 }
 
+// link is a connection.
+type link struct {
+	transport.CapableConn
+	gone     chan struct{} // closed when it has ended
+	reserved atomic.Bool
+}
+
+// connect makes a new peer and connects it.
 func connect(ctx context.Context, relay *peer.AddrInfo) (*lightPeer, error) {
+	p, err := newPeer(relay)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.dial(ctx)
+}
+
+func newPeer(relay *peer.AddrInfo) (*lightPeer, error) {
 	priv, pub, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -63,21 +84,28 @@ func connect(ctx context.Context, relay *peer.AddrInfo) (*lightPeer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &lightPeer{key: pub, streams: multistream.NewMultistreamMuxer[protocol.ID]()}
-	if p.id, err = peer.IDFromPublicKey(pub); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if p.conn, err = ws.Dial(ctx, relay.Addrs[0], relay.ID); err != nil {
-		return nil, err
-	}
-	p.serve()
-	return p, p.subscribe(ctx)
+	p := &lightPeer{key: pub, priv: priv, relay: relay, ws: ws, streams: multistream.NewMultistreamMuxer[protocol.ID]()}
+	p.handle()
+	p.id, err = peer.IDFromPublicKey(pub)
+	return p, err
 }
 
-// serve answers the relay until the connection ends.
-func (p *lightPeer) serve() {
+// dial connects the peer, again if need be.
+func (p *lightPeer) dial(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := p.ws.Dial(ctx, p.relay.Addrs[0], p.relay.ID)
+	if err != nil {
+		return err
+	}
+	l := &link{CapableConn: conn, gone: make(chan struct{})}
+	go p.serve(l)
+	p.link.Store(l)
+	return p.subscribe(ctx)
+}
+
+// handle says how streams that the relay opens are answered.
+func (p *lightPeer) handle() {
 	for id, serve := range map[protocol.ID]func(io.ReadWriter) error{
 		identify.ID:            p.identify,
 		ping.ID:                echo,
@@ -89,19 +117,23 @@ func (p *lightPeer) serve() {
 			return serve(s)
 		})
 	}
-	go func() {
-		for {
-			s, err := p.conn.AcceptStream()
-			if err != nil {
-				return
-			}
-			go func() {
-				if err := p.streams.Handle(s); err != nil {
-					_ = s.Reset()
-				}
-			}()
+}
+
+// serve answers the relay until the connection ends.
+func (p *lightPeer) serve(l *link) {
+	defer close(l.gone)
+	for {
+		s, err := l.AcceptStream()
+		if err != nil {
+			_ = l.Close()
+			return
 		}
-	}()
+		go func() {
+			if err := p.streams.Handle(s); err != nil {
+				_ = s.Reset()
+			}
+		}()
+	}
 }
 
 func (p *lightPeer) identify(s io.ReadWriter) error {
@@ -142,7 +174,7 @@ func stop(s io.ReadWriter) error {
 }
 
 func (p *lightPeer) open(ctx context.Context, id protocol.ID) (network.MuxedStream, error) {
-	s, err := p.conn.OpenStream(ctx)
+	s, err := p.link.Load().OpenStream(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -160,6 +192,9 @@ func (p *lightPeer) subscribe(ctx context.Context) error {
 		return fmt.Errorf("GossipSub: %w", err)
 	}
 	_ = s.SetDeadline(time.Time{})
+	if p.gossip == nil {
+		p.gossip = s
+	}
 	topic, yes := discovery.DefaultTopic, true
 	_, err = protodelim.MarshalTo(s, &pubsubpb.RPC{Subscriptions: []*pubsubpb.RPC_SubOpts{{Topicid: &topic, Subscribe: &yes}}})
 	return err
@@ -199,10 +234,12 @@ func exchange(s network.MuxedStream, m *circuitpb.HopMessage) error {
 }
 
 func (p *lightPeer) reserve(ctx context.Context) error {
+	l := p.link.Load()
 	s, err := p.hop(ctx, &circuitpb.HopMessage{Type: circuitpb.HopMessage_RESERVE.Enum()})
 	if err != nil {
 		return err
 	}
+	l.reserved.Store(true)
 	return s.Close()
 }
 

@@ -9,12 +9,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
-	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/tangop2p/tango/internal/interop"
 	"github.com/tangop2p/tango/internal/interop/exercise"
+	"github.com/tangop2p/tango/reservation"
 	"github.com/tangop2p/tango/webrtc"
 )
 
@@ -59,10 +59,13 @@ func newNode(ctx context.Context, config interop.Config) (*node, error) {
 			return err
 		},
 	}
-	for _, relay := range relays {
-		if _, err := client.Reserve(ctx, h, relay); err != nil {
-			return nil, errors.Join(err, n.close())
-		}
+	keeper, err := reservation.New(h, relays)
+	if err != nil {
+		return nil, errors.Join(err, n.close())
+	}
+	n.close = func() error { return errors.Join(keeper.Close(), transport.Close(), h.Close()) }
+	if err := keeper.Wait(ctx); err != nil {
+		return nil, errors.Join(err, n.close())
 	}
 	return n, nil
 }

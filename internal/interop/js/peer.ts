@@ -28,6 +28,11 @@ export interface Config {
   subscribe?: string[]
   /** Dial what is discovered. Left out: true. */
   dial?: boolean
+  /**
+   * Come back to a relay that was away. Without it js-libp2p reserves where it was told to once, and never again
+   * after the connection is lost (js-libp2p issue 3601); with it the peer looks for relays among those it has dialled.
+   */
+  keepAlive?: boolean
   /** URLs of STUN servers. Left out: none; js-libp2p's own list asks four public ones, and the tests have no way out. */
   iceServers?: string[]
   /** A token for relays that want one. */
@@ -124,7 +129,7 @@ function create (config: Config): Promise<Libp2p<Services>> {
   }
   return createLibp2p<Services>({
     start: false,
-    addresses: { listen: ['/webrtc', ...config.relays.map((relay) => `${relay}/p2p-circuit`)] },
+    addresses: { listen: ['/webrtc', ...config.relays.map((relay) => config.keepAlive === true ? '/p2p-circuit' : `${relay}/p2p-circuit`)] },
     transports: [
       webSockets(),
       webRTC({ rtcConfiguration: { iceServers: (config.iceServers ?? []).map((urls) => ({ urls })) } }),
@@ -143,6 +148,32 @@ function create (config: Config): Promise<Libp2p<Services>> {
       pubsub: gossipsub()
     }
   })
+}
+
+/** How often the application looks whether it has a connection to the relay. */
+const keepAliveMs = 1000
+
+/**
+ * What an application does to come back to a relay: js-libp2p's reconnect queue tries once only, for a failed
+ * WebSocket rejects with an Event, which its p-retry takes for a mistake in the code. Resolves once there is a reservation.
+ */
+async function keepAlive (node: Libp2p<Services>, relays: Multiaddr[]): Promise<void> {
+  const reserved = new Promise<void>((resolve) => {
+    node.addEventListener('transport:listening', () => {
+      if (node.getMultiaddrs().some((address) => Circuit.matches(address))) {
+        resolve()
+      }
+    })
+  })
+  for (const relay of relays) {
+    const { remotePeer } = await node.dial(relay)
+    setInterval(() => {
+      if (node.getConnections(remotePeer).length === 0) {
+        node.dial(relay).catch(() => { /* the next look tries again */ })
+      }
+    }, keepAliveMs)
+  }
+  await reserved
 }
 
 export class Peer {
@@ -169,6 +200,9 @@ export class Peer {
     node.addEventListener('peer:discovery', (event) => { this.#onDiscovery(node, event.detail) })
     this.#received = await exercise.serve(node)
     await node.start()
+    if (config.keepAlive === true) {
+      await keepAlive(node, config.relays.map((relay) => multiaddr(relay)))
+    }
     this.#noteReservation(node)
     for (const topic of config.subscribe ?? []) {
       node.services.pubsub.subscribe(topic)

@@ -1,0 +1,183 @@
+package interop
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+)
+
+const (
+	// honestPeers have 10 to an address, flooders one address of their own.
+	honestPeers, honestAddresses = 50, 5
+	// signalings is how many each honest peer has for one measurement, half a second
+	// apart, by day and by night.
+	signalings, nightlySignalings = 4, 40
+	// floodFactor is how much longer signaling may take during a flood. By day it
+	// may take a time slice of a busy processor more, for which few signalings make up.
+	floodFactor = 2
+	timeSlice   = 10 // ms
+)
+
+// floods are those of crowd/flood.go.
+var floods = []string{"connections", "reservations", "circuits", "slow", "oversized", "spam", "stun"}
+
+// TestFlood: whatever one address floods the relay with, which has its default
+// settings and STUN, 50 honest peers get their signaling done, 95 % of it within
+// twice the time that it takes when all is quiet.
+//
+// Relay, flooder and honest peers share this machine's processors. The flooder is
+// at the lowest priority (nice 19), so that what is measured is the time that it
+// costs the relay, not what it takes from the others by running at all. By day
+// measuring begins a second after the flood, whose beginning is 64 handshakes
+// at once; by night, when it lasts longer, with it.
+func TestFlood(t *testing.T) {
+	f := newFlood(t)
+	for _, kind := range floods {
+		t.Run(kind, func(t *testing.T) {
+			quiet := f.measure(t, "")
+			f.row("quiet", quiet)
+			got := f.measure(t, kind)
+			f.row(kind, got)
+			if len(got.failed) > 0 {
+				t.Errorf("honest peers fail: %v", got.failed)
+			}
+			limit := floodFactor * quiet.p95
+			if !nightly() {
+				limit += timeSlice
+			}
+			if got.p95 > limit {
+				t.Errorf("95 %% of signaling takes %.1f ms, %.1f ms when it is quiet", got.p95, quiet.p95)
+			}
+			if got.flood["ok"] == 0 {
+				t.Errorf("nothing was flooded: %v", got.flood)
+			}
+		})
+	}
+	_ = f.table.Flush()
+	t.Logf("signaling of %d peers while one address floods, ms\n%s", honestPeers, f.text.String())
+}
+
+// flood is a relay with honest peers and a flooder.
+type flood struct {
+	relay  *Relay
+	honest *crowd
+	binary string
+	addrs  map[string]string // of the relay, by kind of flood, each for a flooder that is new to it
+	rounds int
+	text   strings.Builder
+	table  *tabwriter.Writer
+}
+
+func newFlood(t *testing.T) *flood {
+	t.Helper()
+	f := &flood{rounds: signalings}
+	if nightly() {
+		f.rounds = nightlySignalings
+	}
+	f.table = tabwriter.NewWriter(&f.text, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(f.table, "flood\tp50\tp95\tmax\tfailed\trelay's CPU\trelay's MB\tflooder, per second")
+	var err error
+	if f.binary, err = build(".", "crowd", t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	relay, addrs := startRelayAt(t, 1+honestAddresses+len(floods), "-stun", "0.0.0.0:3478")
+	f.relay, f.addrs = relay, map[string]string{}
+	for i, kind := range floods {
+		f.addrs[kind] = addrs[1+honestAddresses+i]
+	}
+	f.honest = startCrowd(t, f.binary, addrs[1:1+honestAddresses]...)
+	f.honest.ask(t, crowdRequest{Op: "connect", N: honestPeers})
+	f.honest.ask(t, crowdRequest{Op: "reserve"})
+	return f
+}
+
+// measured is a row of the table.
+type measured struct {
+	p50, p95, max float64 // ms
+	failed        map[string]int
+	flood         map[string]int // outcomes, counted
+	seconds       float64        // that the flood took
+	cpu           float64        // of one processor
+	memory        int64          // bytes
+}
+
+// measure has the honest peers signal, during a flood if there is a kind.
+func (f *flood) measure(t *testing.T, kind string) measured {
+	t.Helper()
+	type result struct {
+		a   crowdAnswer
+		err error
+	}
+	flooded := make(chan result, 1)
+	if kind != "" {
+		flooder := startCrowdBy(t, nil, exec.Command("nice", "-n", "19", f.binary, f.addrs[kind]))
+		go func() {
+			a, err := flooder.do(t.Context(), crowdRequest{Op: "flood", Kind: kind, N: f.rounds/2 + 2})
+			flooded <- result{a, err}
+		}()
+		if !nightly() {
+			<-time.After(time.Second)
+		}
+	} else {
+		flooded <- result{}
+	}
+	pid := f.relay.proc.cmd.Process.Pid
+	start, before := time.Now(), processorTime(t, pid)
+	a, err := f.honest.do(t.Context(), crowdRequest{Op: "signal", N: f.rounds})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := measured{failed: a.Failed, memory: resident(t, pid), cpu: (processorTime(t, pid) - before).Seconds() / time.Since(start).Seconds()}
+	other := <-flooded
+	if other.err != nil {
+		t.Fatal(other.err)
+	}
+	m.flood, m.seconds = other.a.Done, other.a.Seconds
+	slices.Sort(a.Took)
+	if n := len(a.Took); n > 0 {
+		m.p50, m.p95, m.max = a.Took[n/2], a.Took[n*95/100], a.Took[n-1]
+	}
+	return m
+}
+
+func (f *flood) row(name string, m measured) {
+	failed := 0
+	for _, n := range m.failed {
+		failed += n
+	}
+	var outcomes []string
+	for _, what := range slices.Sorted(maps.Keys(m.flood)) {
+		outcomes = append(outcomes, fmt.Sprintf("%s %.0f", what, float64(m.flood[what])/cmp.Or(m.seconds, 1)))
+	}
+	_, _ = fmt.Fprintf(f.table, "%s\t%.1f\t%.1f\t%.1f\t%d\t%.0f %%\t%d\t%s\n",
+		name, m.p50, m.p95, m.max, failed, 100*m.cpu, m.memory>>20, strings.Join(outcomes, ", "))
+}
+
+// processorTime is what a process has used so far, as proc_pid_stat(5) has it.
+func processorTime(t testing.TB, pid int) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// utime and stime are the 12th and 13th field after the name, which is in parentheses.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	var ticks int
+	for _, field := range fields[11:13] {
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	const tick = 10 * time.Millisecond // sysconf(_SC_CLK_TCK) is 100 wherever Go runs
+	return time.Duration(ticks) * tick
+}
