@@ -208,7 +208,7 @@ func TestGaterSeesTheClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, resources(t, 8), all(false), tc.trust.options()...)
-			r.gater.deny = "192.0.2.7"
+			r.gater.denies("192.0.2.7")
 			if _, err := r.connect(tc.as("192.0.2.7"), "/ws"); err == nil {
 				t.Error("who is denied gets in through the proxy")
 			}
