@@ -3,8 +3,13 @@ package front_test
 import (
 	"crypto/x509"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/tangop2p/tango/front"
 )
@@ -122,7 +127,8 @@ func loadCertificate(t *testing.T, names ...string) (*front.Certificate, *x509.C
 // Limits of one address are those of the client, not of the proxy.
 func TestLimitsAreTheClients(t *testing.T) {
 	const perIP = 2
-	r := newRig(t, resources(t, perIP), all(false), front.WithTrustedProxies(proxyAddr))
+	rm := &listening{ResourceManager: resources(t, perIP)}
+	r := newRig(t, rm, all(false), front.WithTrustedProxies(proxyAddr))
 	for _, from := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} {
 		for i := range perIP {
 			if seen, err := r.connect(proxied(header("X-Forwarded-For", from)), "/ws"); err != nil {
@@ -136,6 +142,9 @@ func TestLimitsAreTheClients(t *testing.T) {
 	if r.refused("resources") == 0 {
 		t.Error("not counted")
 	}
+	if slices.ContainsFunc(rm.heard(), func(a string) bool { return strings.HasPrefix(a, "/ip4/"+proxyAddr+"/") }) {
+		t.Errorf("the proxy's address is counted too: %v", rm.heard())
+	}
 	r.await("each connection is counted once", func() bool { return r.conns() == 3*perIP })
 	for _, c := range r.host.Network().Conns() {
 		_ = c.Close()
@@ -143,16 +152,72 @@ func TestLimitsAreTheClients(t *testing.T) {
 	r.await("nothing is left on the account", func() bool { return r.conns() == 0 })
 }
 
+// A trusted address that has nothing to say of others is an address as any.
+func TestTrustedAddressCounts(t *testing.T) {
+	for name, tc := range map[string]struct {
+		header http.Header
+		suffix string
+	}{
+		"raw TCP":   {nil, ""},
+		"no header": {nil, "/ws"},
+		"itself":    {header("X-Forwarded-For", proxyAddr), "/ws"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rm := &listening{ResourceManager: resources(t, 8)}
+			r := newRig(t, rm, all(false), front.WithTrustedProxies(proxyAddr))
+			if _, err := r.connect(proxied(tc.header), tc.suffix); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(rm.heard(), func(a string) bool { return strings.HasPrefix(a, "/ip4/"+proxyAddr+"/") }) {
+				t.Errorf("it is on no account: %v", rm.heard())
+			}
+			r.await("it is counted once", func() bool { return r.conns() == 1 })
+		})
+	}
+}
+
+// listening remembers for which addresses connections were opened.
+type listening struct {
+	network.ResourceManager
+	mu    sync.Mutex
+	addrs []string
+}
+
+func (l *listening) OpenConnection(dir network.Direction, fd bool, a ma.Multiaddr) (network.ConnManagementScope, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.addrs = append(l.addrs, a.String())
+	return l.ResourceManager.OpenConnection(dir, fd, a)
+}
+
+func (l *listening) heard() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.addrs)
+}
+
 func TestGaterSeesTheClient(t *testing.T) {
-	r := newRig(t, resources(t, 8), all(false), front.WithTrustedProxies(proxyAddr))
-	r.gater.deny = "192.0.2.7"
-	if _, err := r.connect(proxied(header("X-Forwarded-For", "192.0.2.7")), "/ws"); err == nil {
-		t.Error("who is denied gets in through the proxy")
-	}
-	if r.refused("gater") != 1 {
-		t.Error("not counted")
-	}
-	if _, err := r.connect(proxied(header("X-Forwarded-For", "192.0.2.8")), "/ws"); err != nil {
-		t.Error(err)
+	for name, tc := range map[string]struct {
+		trust trust
+		as    func(addr string) client
+	}{
+		"a header of HTTP": {headers, func(addr string) client { return proxied(header("X-Forwarded-For", addr)) }},
+		"a PROXY header": {both, func(addr string) client {
+			return client{from: proxyAddr, proxy: "PROXY TCP4 " + addr + " 192.0.2.1 4711 80\r\n"}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, resources(t, 8), all(false), tc.trust.options()...)
+			r.gater.denies("192.0.2.7")
+			if _, err := r.connect(tc.as("192.0.2.7"), "/ws"); err == nil {
+				t.Error("who is denied gets in through the proxy")
+			}
+			if r.refused("gater") != 1 {
+				t.Error("not counted")
+			}
+			if _, err := r.connect(tc.as("192.0.2.8"), "/ws"); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

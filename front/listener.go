@@ -136,7 +136,6 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case l.door.front.handler == nil:
 		http.NotFound(w, r)
 	default:
-		v.stay()
 		if from != nil {
 			r = r.WithContext(r.Context())
 			r.RemoteAddr = client.String()
@@ -224,9 +223,7 @@ func (vs visitors) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &visitor{Conn: c, laddr: c.LocalMultiaddr(), raddr: c.RemoteMultiaddr(), scope: scope}
-	v.patience = time.AfterFunc(HandshakeTimeout, func() { _ = v.Close() })
-	return v, nil
+	return &visitor{Conn: c, laddr: c.LocalMultiaddr(), raddr: c.RemoteMultiaddr(), scope: scope}, nil
 }
 
 // visitor is a connection as long as it may become anything. It holds what the
@@ -234,7 +231,6 @@ func (vs visitors) Accept() (net.Conn, error) {
 type visitor struct {
 	net.Conn
 	laddr, raddr ma.Multiaddr
-	patience     *time.Timer
 
 	mu    sync.Mutex
 	scope network.ConnManagementScope // nil once given back or handed on
@@ -248,9 +244,6 @@ func rememberConn(ctx context.Context, c net.Conn) context.Context {
 	}
 	return context.WithValue(ctx, visitorKey{}, c)
 }
-
-// stay lets it be longer than a handshake may take; the server's own time-outs go on.
-func (v *visitor) stay() { v.patience.Stop() }
 
 // take hands the scope on; nil if the connection is closed already.
 func (v *visitor) take() network.ConnManagementScope {
@@ -277,7 +270,6 @@ func (v *visitor) reopen(d *door, a ma.Multiaddr) (err error) {
 
 // become hands everything on to a WebSocket connection.
 func (v *visitor) become(raw *ws.Conn, from, suffix ma.Multiaddr) (*conn, error) {
-	v.patience.Stop()
 	scope := v.take()
 	if scope == nil {
 		return nil, net.ErrClosed
@@ -290,7 +282,6 @@ func (v *visitor) become(raw *ws.Conn, from, suffix ma.Multiaddr) (*conn, error)
 }
 
 func (v *visitor) Close() error {
-	v.patience.Stop()
 	if s := v.take(); s != nil {
 		s.Done()
 	}

@@ -17,8 +17,8 @@ const (
 	// and the first 3 bytes after it, by which the protocol is told. Proxies send the
 	// header at once (PROXY protocol §2).
 	HeaderTimeout = 5 * time.Second
-	// HandshakeTimeout is how long TLS, the HTTP request and the WebSocket handshake
-	// may take together. It is that of go-libp2p's WebSocket transport.
+	// HandshakeTimeout is how long TLS may take, then the header of an HTTP request,
+	// then the answer to it. It is that of go-libp2p's WebSocket transport.
 	HandshakeTimeout = 15 * time.Second
 	// MaxHeaderBytes bounds the header of an HTTP request. It is some times what a
 	// browser sends with the cookies of a page.

@@ -146,18 +146,22 @@ func (r *rig) await(what string, ok func() bool) {
 	}
 }
 
-// gater denies addresses, and remembers which it was asked about.
+// gater denies an address.
 type gater struct {
-	mu    sync.Mutex
-	deny  string
-	asked []string
+	mu   sync.Mutex
+	deny string
+}
+
+func (g *gater) denies(addr string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.deny = addr
 }
 
 func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	ip, _ := c.RemoteMultiaddr().ValueForProtocol(ma.P_IP4)
-	g.asked = append(g.asked, ip)
 	return g.deny == "" || ip != g.deny
 }
 

@@ -4,6 +4,9 @@ say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# have_server NAME: where a user's PATH may not reach, too
+have_server() { have "$1" || [ -x "/usr/sbin/$1" ]; }
+
 # can_install: whether apt may be used here
 can_install() { have apt-get && [ "$(id -u)" = 0 ]; }
 
@@ -64,6 +67,9 @@ test_tools() {
 	have firefox-esr || missing+=(firefox-esr)
 	have ip || missing+=(iproute2)
 	have nft || missing+=(nftables) # the NATs between peers
+	have_server nginx || missing+=(nginx)
+	have_server haproxy || missing+=(haproxy)
+	have certutil || missing+=(libnss3-tools) # browsers that trust the tests' CA
 	have gcc || missing+=(gcc libc6-dev) # Go's race detector
 	if [ ${#missing[@]} -gt 0 ] && can_install; then
 		apt_install "${missing[@]}" fonts-dejavu-core || die "apt could not install ${missing[*]}"

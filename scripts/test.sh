@@ -91,10 +91,10 @@ if have_node; then
 else
 	leave_out "demo page and browser rig" "$no_node"
 fi
-if have_node && have ip && have nft && have chromium && have firefox-esr; then
+if have_node && have ip && have nft && have chromium && have firefox-esr && have_server nginx && have_server haproxy && have certutil; then
 	step "real browsers" browsers
 else
-	leave_out "real browsers" "they need Node.js, chromium, firefox-esr, iproute2 and nftables; as root type: apt-get install nodejs npm chromium firefox-esr iproute2 nftables"
+	leave_out "real browsers" "they need Node.js, chromium, firefox-esr, iproute2, nftables, nginx, haproxy and certutil; as root type: apt-get install nodejs npm chromium firefox-esr iproute2 nftables nginx haproxy libnss3-tools"
 fi
 
 say "summary"

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -57,10 +58,8 @@ type certFiles struct{ cert, key string }
 
 func proxyCases() []proxyCase {
 	trusted := []string{"-trusted-proxies", proxyAddress}
-	raw := append(trusted, "-proxy-protocol")
-	nginx := func(t *testing.T, public *Namespace, certs certFiles) {
-		StartNginx(t, public, "80", strings.NewReplacer("CERT", certs.cert, "KEY", certs.key).Replace(nginxServer))
-	}
+	raw := slices.Concat(trusted, []string{"-proxy-protocol"})
+	nginx := startNginxServer
 	haproxy := func(mode, option, server string) func(*testing.T, *Namespace, certFiles) {
 		return func(t *testing.T, public *Namespace, _ certFiles) {
 			StartHAProxy(t, public, "80", strings.NewReplacer("MODE", mode, "OPTION", option, "SERVER", server).Replace(haproxyServer))
@@ -99,9 +98,7 @@ func TestProxies(t *testing.T) {
 			t.Parallel()
 			Need(t, kind)
 			lab, ca := newProxyLab(t), NewCA(t)
-			dir := t.TempDir()
-			certs := certFiles{filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
-			ca.Issue(t, certs.cert, certs.key, proxyAddress)
+			certs := issueIn(t, ca)
 			var agents [2]*Agent
 			for i, host := range lab.Hosts {
 				agents[i] = StartAgentIn(t, host, kind, ca.Trust(t, kind)...)
@@ -137,7 +134,8 @@ func testProxy(t *testing.T, lab *Lab, agents [2]*Agent, c proxyCase, certs cert
 	if (errs[0] == nil) == c.hidden {
 		t.Errorf("the peer at %s, which is allowed: %v", firstOutside, errs[0])
 	}
-	if errs[1] == nil || !strings.Contains(errs[1].Error(), "PERMISSION_DENIED") {
+	// what Firefox has of an error within an error is its stack, without the message
+	if errs[1] == nil || agents[1].Kind != Firefox && !strings.Contains(errs[1].Error(), "PERMISSION_DENIED") {
 		t.Errorf("the peer at %s, which is not: %v, want PERMISSION_DENIED", secondOutside, errs[1])
 	}
 }
@@ -151,6 +149,17 @@ const officeTabs = 20
 // that.
 func TestOffice(t *testing.T) {
 	t.Parallel()
+	t.Run("trusted", func(t *testing.T) {
+		t.Parallel()
+		testOffice(t, officeTabs, true, "-trusted-proxies", proxyAddress)
+	})
+	t.Run("not trusted", func(t *testing.T) {
+		t.Parallel()
+		testOffice(t, 1, false)
+	})
+}
+
+func testOffice(t *testing.T, tabs int, ok bool, args ...string) {
 	Need(t, Chromium)
 	const perIP, asked = 64, 100 // relay.SignalingOnly's ReservationsPerIP
 	binary, err := build(".", "crowd", t.TempDir())
@@ -158,43 +167,40 @@ func TestOffice(t *testing.T) {
 		t.Fatal(err)
 	}
 	ca := NewCA(t)
-	dir := t.TempDir()
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	ca.Issue(t, cert, key, proxyAddress)
+	certs := issueIn(t, ca)
 	lab := newProxyLab(t)
-	StartNginx(t, lab.Public, "80", strings.NewReplacer("CERT", cert, "KEY", key).Replace(nginxServer))
-	for name, tc := range map[string]struct {
-		args []string
-		tabs int
-		ok   bool
-	}{
-		"trusted":     {[]string{"-trusted-proxies", proxyAddress}, officeTabs, true},
-		"not trusted": {nil, 1, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			relay := StartRelayIn(t, lab.Public, relayAddress, tc.args...)
-			addr := "/ip4/203.0.113.11/tcp/80/ws/p2p/" + relay.ID
-			abuser := startCrowdBy(t, lab.Hosts[1], exec.Command(binary, addr))
-			abuser.ask(t, crowdRequest{Op: "connect", N: asked})
-			greed := func() {
-				t.Helper()
-				a, err := abuser.do(t.Context(), crowdRequest{Op: "reserve"})
-				if err != nil || len(a.Failed) != 1 || a.Failed["RESERVATION_REFUSED"] != asked-perIP {
-					t.Errorf("of %d reservations of one address %v, %v, want %d refused", asked, a.Failed, err, asked-perIP)
-				}
-			}
-			greed()
-			office := StartAgentIn(t, lab.Hosts[0], Chromium)
-			var errs []error
-			for range tc.tabs {
-				errs = append(errs, start(t, office.Open(t), []string{addr}))
-			}
-			for i, err := range errs {
-				if (err == nil) != tc.ok {
-					t.Errorf("browser %d of the office: %v", i+1, err)
-				}
-			}
-			greed()
-		})
+	startNginxServer(t, lab.Public, certs)
+	relay := StartRelayIn(t, lab.Public, relayAddress, args...)
+	addr := "/ip4/203.0.113.11/tcp/80/ws/p2p/" + relay.ID
+	abuser := startCrowdBy(t, lab.Hosts[1], exec.Command(binary, addr))
+	abuser.ask(t, crowdRequest{Op: "connect", N: asked})
+	greed := func() {
+		t.Helper()
+		a, err := abuser.do(t.Context(), crowdRequest{Op: "reserve"})
+		if err != nil || len(a.Failed) != 1 || a.Failed["RESERVATION_REFUSED"] != asked-perIP {
+			t.Errorf("of %d reservations of one address %v, %v, want %d refused", asked, a.Failed, err, asked-perIP)
+		}
 	}
+	greed()
+	office := StartAgentIn(t, lab.Hosts[0], Chromium)
+	for i := range tabs {
+		if err := start(t, office.Open(t), []string{addr}); (err == nil) != ok {
+			t.Errorf("browser %d of the office: %v", i+1, err)
+		}
+	}
+	greed()
+}
+
+// issueIn makes a certificate for the proxy.
+func issueIn(t *testing.T, ca *CA) certFiles {
+	t.Helper()
+	dir := t.TempDir()
+	certs := certFiles{filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
+	ca.Issue(t, certs.cert, certs.key, proxyAddress)
+	return certs
+}
+
+func startNginxServer(t *testing.T, public *Namespace, certs certFiles) {
+	t.Helper()
+	StartNginx(t, public, "80", strings.NewReplacer("CERT", certs.cert, "KEY", certs.key).Replace(nginxServer))
 }
