@@ -122,18 +122,21 @@ func (k *Keeper) suggest(by *relay, alternatives []peer.AddrInfo) {
 // back lets relays that have left be tried again: at once one without which there
 // is nothing, else after a while, and not all peers at the same time.
 func (k *Keeper) back(now time.Time) {
+	held := slices.ContainsFunc(k.relays, func(r *relay) bool { return r.m.grant != nil })
 	for _, r := range k.relays {
 		if r.leaves.IsZero() {
 			continue
 		}
 		left := len(k.links.conns(r.id)) == 0
-		if left && !r.m.wanted() && !r.left {
+		// one that took its protocol back before its connection ended is wanted no more
+		needed := r.m.wanted() || !held
+		if left && !needed && !r.left {
 			r.left = true
 			if at := now.Add(time.Duration(k.random() * float64(backAfter))); at.Before(r.leaves) {
 				r.leaves = at
 			}
 		}
-		if left && r.m.wanted() || !now.Before(r.leaves) {
+		if left && needed || !now.Before(r.leaves) {
 			r.leaves, r.left = time.Time{}, false
 		}
 	}
