@@ -90,6 +90,25 @@ func TestRelayThatLeavesAlone(t *testing.T) {
 	})
 }
 
+// TestOnlyRelayIsBackAtOnce also if it took its protocol back before it left, as
+// one does that drains.
+func TestOnlyRelayIsBackAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLinks(idA)
+		k := loop(t, l, []peer.ID{idA})
+		waitReserved(t, k)
+		k.signals.tell(idA, signal{leaves: farewell(time.Minute)})
+		wantStates(t, k, Reserved)
+		k.signals.tell(idA, signal{hopOff: true})
+		wantStates(t, k, Waiting)
+		l.crash(idA)
+		l.boot(idA)
+		if took := waitReserved(t, k); took > time.Second {
+			t.Errorf("back after %v", took)
+		}
+	})
+}
+
 func TestOwnSpareBeforeAlternatives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newFakeLinks(idA, idB, idC)
