@@ -28,6 +28,11 @@ func newMetrics(r prometheus.Registerer, cert *Certificate) (*metrics, error) {
 	m := &metrics{refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: ns, Subsystem: sub, Name: "refused_total", Help: "Connections and requests refused, by reason.",
 	}, []string{"reason"})}
+	for _, why := range []reason{
+		refusedHeader, refusedUntrusted, refusedGater, refusedResources, refusedTimeout, refusedHandshake,
+	} {
+		m.refused.WithLabelValues(string(why)) // counts from 0
+	}
 	collectors := []prometheus.Collector{m.refused}
 	if cert != nil {
 		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -55,11 +54,6 @@ func (a *admin) listen(addr string) error {
 }
 
 func (a *admin) close() error { return a.server.Close() }
-
-// options has the node and its relay count in the registry.
-func (a *admin) options() (tango.Option, relay.Option) {
-	return tango.WithHostOptions(libp2p.PrometheusRegisterer(a.registry)), relay.WithRegisterer(a.registry)
-}
 
 // ready is nil while a browser can get a reservation, as far as the relay knows.
 func (a *admin) ready() error {

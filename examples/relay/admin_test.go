@@ -48,7 +48,8 @@ func TestAdmin(t *testing.T) {
 	}
 	_, metrics := get(t, admin+"metrics")
 	for _, line := range []string{
-		"libp2p_relaysvc_reservations 1", "libp2p_swarm_connections_opened_total", "go_goroutines", "process_open_fds",
+		"libp2p_relaysvc_reservations 1", "libp2p_swarm_connections_opened_total", "libp2p_front_",
+		"go_goroutines", "process_open_fds",
 	} {
 		if !strings.Contains(metrics, line) {
 			t.Errorf("/metrics has no %q", line)

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 
 	"github.com/tangop2p/tango"
@@ -106,13 +107,12 @@ func drain(node *tango.Node, limit time.Duration) error {
 }
 
 func start(s *settings, site *site, admin *admin) (node *tango.Node, closeTrace func() error, err error) {
-	hostMetrics, relayMetrics := admin.options()
 	opts := []tango.Option{
-		hostMetrics,
 		tango.WithListen(s.listen...),
 		tango.WithHTTPHandler(site),
-		tango.WithFront(s.front...),
-		tango.WithRelay(append(relayOptions(s), relayMetrics)...),
+		tango.WithHostOptions(libp2p.PrometheusRegisterer(admin.registry)),
+		tango.WithFront(append(s.front, front.WithRegisterer(admin.registry))...),
+		tango.WithRelay(append(relayOptions(s), relay.WithRegisterer(admin.registry))...),
 	}
 	if len(s.announce) > 0 {
 		opts = append(opts, tango.WithAnnounce(s.announce...))
