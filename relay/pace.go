@@ -23,12 +23,11 @@ const (
 	maxStrikes = 16
 	// garbage is how many strikes a request counts that is not one.
 	garbage = 4
-	// announcementsOfPeer and announcementsOfPlace are how many announcements of a
-	// peer, and for each reservation of an address, are forwarded at once; then one in
-	// announcePause of a peer and four times that of an address. Stock js peers
-	// announce themselves every 10 s, and pass on what their neighbours say.
-	announcementsOfPeer, announcementsOfPlace = 32, 4
-	announcePause                             = time.Second
+	// announcements is how many announcements of a peer or an address are forwarded
+	// at once, for each reservation that the address may hold; then one a second. A
+	// peer passes on what others say too: stock js peers that have two relays carry
+	// each announcement, one in 10 s of each peer, from one to the other.
+	announcements = 4
 )
 
 // pace bounds how often a peer, and all of one IPv4 address or IPv6 /56, have the
@@ -49,8 +48,8 @@ func requestPace(l Limits) pace {
 }
 
 func announcementPace(l Limits) pace {
-	n := l.ReservationsPerIP
-	return newPace(announcementsOfPeer, announcePause, announcementsOfPlace*n, 4*announcePause/time.Duration(n))
+	burst, pause := announcements*l.ReservationsPerIP, time.Second/time.Duration(l.ReservationsPerIP)
+	return newPace(burst, pause, burst, pause)
 }
 
 func (p pace) allow(who peer.ID, from netip.Addr) bool {
