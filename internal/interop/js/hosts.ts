@@ -112,14 +112,15 @@ async function launchChromium (executablePath: string): Promise<Host> {
 
 async function launchFirefox (executablePath: string): Promise<Host> {
   const server = await servePage()
+  const profile = process.env.TANGO_FIREFOX_PROFILE
   const browser = await puppeteer.launch({
     browser: 'firefox',
     protocol: 'webDriverBiDi',
     executablePath,
     headless: true,
     defaultViewport: viewport,
-    // Left out: a new one. The test of certificates has one that trusts its own authority.
-    userDataDir: process.env.TANGO_FIREFOX_PROFILE
+    // The test of certificates has one that trusts its own authority.
+    ...(profile === undefined ? {} : { userDataDir: profile })
   })
   return {
     version: `Firefox ${(await browser.version()).replace(/^firefox\//i, '')}`,
