@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -67,8 +68,8 @@ func BenchmarkRelay(b *testing.B) {
 			reserved := ask("reserve", 0, 0)
 			<-time.After(memoryWait)
 			held := resident(b, relay.pid) - before
-			circuits := ask("circuits", 2*n, 0)
-			bytes := ask("bytes", pipes, pipeSize)
+			circuits := medianOf(func() float64 { return ask("circuits", 2*n, 0) })
+			bytes := medianOf(func() float64 { return ask("bytes", pipes, pipeSize) })
 			b.ReportMetric(float64(held)/float64(n), "B/peer")
 			b.ReportMetric(float64(n)/connected, "connects/s")
 			b.ReportMetric(float64(n)/reserved, "reservations/s")
@@ -79,9 +80,20 @@ func BenchmarkRelay(b *testing.B) {
 	}
 }
 
-// ours is examples/relay with room for the crowd.
+// medianOf is that of five; the first of them run through cold code.
+func medianOf(measure func() float64) float64 {
+	var all []float64
+	for range 5 {
+		all = append(all, measure())
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// ours is examples/relay with room for the crowd. How many requests an address may
+// make goes by how many reservations it may hold.
 func ours(b *testing.B, n int) subject {
-	r := StartRelay(b, "-preset", "data", "-max-reservations", strconv.Itoa(n), "-max-reservations-per-ip", strconv.Itoa(n),
+	r := StartRelay(b, "-preset", "data", "-max-reservations", strconv.Itoa(n), "-max-reservations-per-ip", strconv.Itoa(10*n),
 		"-max-circuits", "256", "-max-data", strconv.Itoa(1<<40), "-max-rate", strconv.Itoa(1<<40), "-trace", "")
 	return subject{r.Addrs[0], r.proc.cmd.Process.Pid}
 }
