@@ -79,7 +79,7 @@ func (n *Node) start(cfg *config) (err error) {
 
 // startWebRTC puts the user's options last, so that they win.
 func (n *Node) startWebRTC(cfg *config, gater connmgr.ConnectionGater) (err error) {
-	opts := []webrtc.Option{webrtc.WithConnectionGater(gater)}
+	opts := []webrtc.Option{webrtc.WithConnectionGater(gater), webrtc.WithRegisterer(cfg.registerer)}
 	if cfg.relays != nil {
 		servers, err := newSTUNServers(n.host, cfg.relays.infos)
 		if err != nil {
@@ -100,7 +100,8 @@ func (n *Node) reserve(cfg *config) error {
 	if cfg.relays == nil {
 		return nil
 	}
-	keeper, err := reservation.New(n.host, cfg.relays.infos, cfg.relays.opts...)
+	opts := append([]reservation.Option{reservation.WithRegisterer(cfg.registerer)}, cfg.relays.opts...)
+	keeper, err := reservation.New(n.host, cfg.relays.infos, opts...)
 	if err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func (n *Node) startDiscovery(cfg *config) (err error) {
 	if cfg.discovery == nil {
 		return nil
 	}
-	opts := slices.Clone(*cfg.discovery)
+	opts := append([]discovery.Option{discovery.WithRegisterer(cfg.registerer)}, *cfg.discovery...)
 	if n.relay != nil {
 		opts = append(opts, discovery.WithJoined(n.relay.Topics()...))
 	}
@@ -127,7 +128,8 @@ func (n *Node) startDiscovery(cfg *config) (err error) {
 // startPubSub starts the relay with its router, or a router alone.
 func (n *Node) startPubSub(cfg *config) (err error) {
 	if cfg.relay != nil {
-		opts := append(slices.Clone(cfg.relay.opts), relay.WithPubSubOptions(cfg.pubsub...))
+		opts := append([]relay.Option{relay.WithRegisterer(cfg.registerer)}, cfg.relay.opts...)
+		opts = append(opts, relay.WithPubSubOptions(cfg.pubsub...))
 		if n.relay, err = relay.New(n.host, opts...); err != nil {
 			return err
 		}
@@ -152,13 +154,14 @@ func (n *Node) startHost(cfg *config) (gater connmgr.ConnectionGater, err error)
 			return nil, err
 		}
 	}
-	if n.front, err = front.New(cfg.front...); err != nil {
+	if n.front, err = front.New(append([]front.Option{front.WithRegisterer(cfg.registerer)}, cfg.front...)...); err != nil {
 		return nil, err
 	}
 	n.undo.Add(n.front.Close)
 	opts := []libp2p.Option{
 		libp2p.Identity(cfg.identity.PrivKey()),
 		libp2p.UserAgent("tango"),
+		cfg.metrics(),
 		libp2p.Transport(n.front.TCP),
 		libp2p.Transport(n.front.WebSocket),
 		libp2p.Transport(quic.NewTransport),

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tangop2p/tango/discovery"
 	"github.com/tangop2p/tango/front"
@@ -37,6 +38,8 @@ type config struct {
 	webrtc    []webrtc.Option
 	host      []libp2p.Option
 	pubsub    []pubsub.Option
+
+	registerer prometheus.Registerer
 }
 
 // CheckOptions says what [New] would find wrong with the options.
@@ -258,9 +261,29 @@ func WithConnManager(cm connmgr.ConnManager) Option {
 	}
 }
 
+// WithRegisterer registers the metrics of the host, under go-libp2p's names, and of
+// all blocks. A block's own WithRegisterer wins for the block. The default is none, and
+// then none are kept: counting for nobody takes a seventh of a relay's time.
+func WithRegisterer(r prometheus.Registerer) Option {
+	return func(c *config) error {
+		if r == nil {
+			return errors.New("WithRegisterer(nil): give a registry, such as prometheus.DefaultRegisterer")
+		}
+		c.registerer = r
+		return nil
+	}
+}
+
+func (c *config) metrics() libp2p.Option {
+	if c.registerer == nil {
+		return libp2p.DisableMetrics()
+	}
+	return libp2p.PrometheusRegisterer(c.registerer)
+}
+
 // WithHostOptions adds options for libp2p.New after the node's own. Those that
 // the node sets itself (identity, addresses, transports, resource and connection
-// managers) cannot be given twice. The default is none.
+// managers, metrics) cannot be given twice. The default is none.
 func WithHostOptions(opts ...libp2p.Option) Option {
 	return func(c *config) error {
 		c.host = append(c.host, opts...)

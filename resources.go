@@ -23,14 +23,14 @@ func (c *config) size() (err error) {
 	case c.relay != nil:
 		return c.sizeFor(c.relay.limits)
 	case c.relays != nil && c.resources == nil:
-		c.resources, err = resourceManager(func(*rcmgr.ScalingLimitConfig) {}, webrtc.ResourceManagerOptions(webrtc.DefaultPerRelay)...)
+		c.resources, err = c.resourceManager(func(*rcmgr.ScalingLimitConfig) {}, webrtc.ResourceManagerOptions(webrtc.DefaultPerRelay))
 	}
 	return err
 }
 
 func (c *config) sizeFor(l relay.Limits) (err error) {
 	if c.resources == nil {
-		if c.resources, err = ResourceManager(l); err != nil {
+		if c.resources, err = c.resourceManager(l.Scale, l.ResourceManagerOptions()); err != nil {
 			return err
 		}
 	}
@@ -41,6 +41,13 @@ func (c *config) sizeFor(l relay.Limits) (err error) {
 		}
 	}
 	return nil
+}
+
+func (c *config) resourceManager(scale func(*rcmgr.ScalingLimitConfig), opts []rcmgr.Option) (network.ResourceManager, error) {
+	if c.registerer == nil {
+		opts = append(opts, rcmgr.WithMetricsDisabled())
+	}
+	return resourceManager(scale, opts...)
 }
 
 // ResourceManager returns a go-libp2p resource manager with the default limits

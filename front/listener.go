@@ -45,8 +45,7 @@ func newListener(d *door, inner transport.GatedMaListener, laddr, suffix ma.Mult
 		door: d, inner: inner, laddr: laddr, addr: addr, suffix: suffix,
 		upgrader: ws.Upgrader{
 			HandshakeTimeout: HandshakeTimeout,
-			// a buffer for each that writes, not for each that is connected
-			WriteBufferPool: writeBuffers,
+			WriteBufferPool:  new(sync.Pool), // a buffer for each that writes, not for each that is connected
 			// pages of any origin may dial: peers know each other by their keys
 			CheckOrigin: func(*http.Request) bool { return true },
 			Error: func(w http.ResponseWriter, _ *http.Request, status int, why error) {
@@ -77,9 +76,6 @@ func newListener(d *door, inner transport.GatedMaListener, laddr, suffix ma.Mult
 	})
 	return l, nil
 }
-
-// writeBuffers are those of all listeners, 4 KiB each.
-var writeBuffers = new(sync.Pool)
 
 // slogger is the package's logger as slog has it.
 func slogger() slog.Handler {

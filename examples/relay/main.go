@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 
 	"github.com/tangop2p/tango"
@@ -110,9 +109,11 @@ func start(s *settings, site *site, admin *admin) (node *tango.Node, closeTrace 
 	opts := []tango.Option{
 		tango.WithListen(s.listen...),
 		tango.WithHTTPHandler(site),
-		tango.WithHostOptions(libp2p.PrometheusRegisterer(admin.registry)),
-		tango.WithFront(append(s.front, front.WithRegisterer(admin.registry))...),
-		tango.WithRelay(append(relayOptions(s), relay.WithRegisterer(admin.registry))...),
+		tango.WithFront(s.front...),
+		tango.WithRelay(relayOptions(s)...),
+	}
+	if s.admin != "" {
+		opts = append(opts, tango.WithRegisterer(admin.registry))
 	}
 	if len(s.announce) > 0 {
 		opts = append(opts, tango.WithAnnounce(s.announce...))
