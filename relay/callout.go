@@ -92,8 +92,8 @@ func WithCalloutCache(d time.Duration) CalloutOption {
 func FailOpen() CalloutOption { return failsOpen(true) }
 
 // FailClosed makes the callout refuse while its server does not answer, with
-// [ReasonCalloutFailed]; also those who hold a reservation, when they renew it.
-// It is the default.
+// [ReasonCalloutFailed]; also those who hold a reservation, when they renew it, and
+// all of them when [Relay.SetPolicy] asks again. It is the default.
 func FailClosed() CalloutOption { return failsOpen(false) }
 
 func failsOpen(open bool) CalloutOption {
