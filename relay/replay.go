@@ -34,7 +34,8 @@ const (
 // most GossipSubParams.GossipRetransmission times.
 //
 // What the others announce before the newcomer is in our mesh, up to a
-// heartbeat later, follows with its first RPC from there.
+// heartbeat later, follows with its first RPC from there. One that says nothing
+// more hears of it with their next announcement.
 //
 // The router calls inspect and the tracer methods from its one goroutine, and
 // remember from validators.
