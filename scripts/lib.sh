@@ -44,13 +44,10 @@ npm_packages() {
 	touch "$stamp"
 }
 
-# kubo: builds the IPFS node that the relay is tested with, unless it is there already
+# kubo: builds the IPFS node that the relay is tested with
 kubo() {
-	local dir=internal/interop/kubo
-	[ -e $dir/ipfs ] && [ ! $dir/go.mod -nt $dir/ipfs ] && return
-	say "building kubo (about two minutes)"
-	(cd $dir && go build -o ipfs github.com/ipfs/kubo/cmd/ipfs) || die "kubo does not build; its messages stand above"
-	touch $dir/ipfs
+	say "building kubo (about two minutes the first time)"
+	(cd internal/interop/kubo && go build -o ipfs github.com/ipfs/kubo/cmd/ipfs) || die "kubo does not build; its messages stand above"
 }
 
 # test_tools: everything that tests need and that can be had here; Node and
