@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -57,19 +56,12 @@ type hub struct {
 	ps     *pubsub.PubSub
 	topics []*pubsub.Topic // the discovery topics
 	replay *replay
-	pace   pace                     // of announcements
-	addr   func(peer.ID) netip.Addr // where a peer is
+	guard  *guard
 	undo   undo.Stack
 }
 
-func newHub(h host.Host, cfg *config) (_ *hub, err error) {
-	hb := &hub{ps: cfg.pubsub, replay: newReplay(cfg.topics), pace: announcementPace(cfg.limits)}
-	hb.addr = func(p peer.ID) netip.Addr {
-		for _, c := range h.Network().ConnsToPeer(p) {
-			return addrOf(c)
-		}
-		return netip.Addr{}
-	}
+func newHub(h host.Host, cfg *config, hop *hop) (_ *hub, err error) {
+	hb := &hub{ps: cfg.pubsub, replay: newReplay(cfg.topics), guard: newGuard(h, cfg, hop)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, hb.undo.Run())
@@ -101,11 +93,18 @@ func (hb *hub) options(cfg *config) []pubsub.Option {
 	known := slices.Concat(cfg.topics, cfg.forwarded)
 	opts := append(HubOptions(),
 		pubsub.WithRawTracer(hb.replay),
+		pubsub.WithRawTracer(hb.guard),
 		pubsub.WithAppSpecificRpcInspector(hb.inspect),
 		// strangers cannot make us keep lists of topics of their own
 		pubsub.WithSubscriptionFilter(
 			pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(known...), maxSubscriptions)))
 	return append(opts, cfg.pubsubOptions...)
+}
+
+// inspect sees each RPC before the router does, and never refuses one.
+func (hb *hub) inspect(from peer.ID, rpc *pubsub.RPC) error {
+	hb.guard.inspect(from, rpc)
+	return hb.replay.inspect(from, rpc)
 }
 
 func (hb *hub) forwardGuarded(name string) (*pubsub.Topic, error) {

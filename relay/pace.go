@@ -2,10 +2,8 @@ package relay
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 
-	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -17,12 +15,16 @@ const (
 	// burstOfPlace is how many requests may come at once from one address for each
 	// reservation that it may hold, as when an office comes back; then one a second.
 	burstOfPlace = 4
-	// maxStrikes is how many requests of a peer may be refused unread or be wrong
-	// before its connection is closed; one is forgiven a second. Opening a stream costs
-	// the relay more than refusing it.
+	// maxStrikes is how often a peer may ask or announce itself too fast, or say what is
+	// wrong, before its connection is closed; one is forgiven a second. Opening a stream,
+	// or reading an announcement, costs the relay more than refusing it.
 	maxStrikes = 16
-	// garbage is how many strikes a request counts that is not one.
+	// garbage is how many strikes count a request that is not one, and a message whose
+	// signature is not its author's, which no honest neighbour passes on.
 	garbage = 4
+	// ownAnnouncements is how many announcements of itself a peer may make at once, and
+	// then one in ownPause: js-libp2p makes one in 10 s.
+	ownAnnouncements, ownPause = 64, 100 * time.Millisecond
 	// announcements is how many announcements of a peer or an address are forwarded
 	// at once, for each reservation that the address may hold; then one a second. A
 	// peer passes on what others say too: stock js peers that have two relays carry
@@ -57,28 +59,16 @@ func (p pace) allow(who peer.ID, from netip.Addr) bool {
 	return p.peers.allow(string(who), now) && p.places.allow(groupOf(from).String(), now)
 }
 
-// strike counts what a peer did wrong, and closes its connection once that is too much.
-func (h *hop) strike(c network.Conn, n int) {
-	if h.strikes.allowN(string(c.RemotePeer()), time.Now(), n) {
+// strike counts what a peer did wrong, and hangs up on it once that is too much.
+func (h *hop) strike(p peer.ID, n int) {
+	if h.strikes.allowN(string(p), time.Now(), n) || !h.enter() {
 		return
 	}
-	log.Debugw("too many requests refused, connection closed", "peer", c.RemotePeer())
-	_ = c.CloseWithError(network.ConnRateLimited)
-}
-
-// inspect sees each RPC before the router does. It takes announcements away that
-// come too often, before their signatures are verified, and never refuses one.
-func (hb *hub) inspect(from peer.ID, rpc *pubsub.RPC) error {
-	if len(rpc.Publish) > 0 {
-		addr := hb.addr(from)
-		kept := rpc.Publish[:0]
-		for _, m := range rpc.Publish {
-			if !slices.Contains(hb.replay.topics, m.GetTopic()) || hb.pace.allow(from, addr) {
-				kept = append(kept, m)
-			}
+	log.Debugw("a peer floods the relay, connection closed", "peer", p)
+	go func() { // this may be GossipSub's one goroutine, and closing waits for the peer a little
+		defer h.wg.Done()
+		for _, c := range h.host.Network().ConnsToPeer(p) {
+			_ = c.CloseWithError(network.ConnRateLimited)
 		}
-		clear(rpc.Publish[len(kept):])
-		rpc.Publish = kept
-	}
-	return hb.replay.inspect(from, rpc)
+	}()
 }

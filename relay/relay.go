@@ -43,16 +43,16 @@ func New(h host.Host, opts ...Option) (*Relay, error) {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
 	r := &Relay{limits: cfg.limits}
+	if r.hop, err = newHop(h, cfg); err != nil {
+		return nil, fmt.Errorf("relay: start circuit v2: %w", err)
+	}
+	r.undo.Add(r.hop.close)
 	if len(cfg.topics)+len(cfg.forwarded) > 0 {
-		if r.hub, err = newHub(h, cfg); err != nil {
-			return nil, fmt.Errorf("relay: %w", err)
+		if r.hub, err = newHub(h, cfg, r.hop); err != nil {
+			return nil, fmt.Errorf("relay: %w", errors.Join(err, r.undo.Run()))
 		}
 		r.undo.Add(r.hub.undo.Run)
 	}
-	if r.hop, err = newHop(h, cfg); err != nil {
-		return nil, fmt.Errorf("relay: start circuit v2: %w", errors.Join(err, r.undo.Run()))
-	}
-	r.undo.Add(r.hop.close)
 	if cfg.stun != "" {
 		if r.stun, err = newSTUNServer(cfg.stun, r.hop.metrics); err != nil {
 			return nil, fmt.Errorf("relay: %w", errors.Join(err, r.undo.Run()))
