@@ -55,6 +55,9 @@ func TestAdmin(t *testing.T) {
 			t.Errorf("/metrics has no %q", line)
 		}
 	}
+	if _, profile := get(t, admin+"debug/pprof/goroutine?debug=1"); !strings.Contains(profile, "relay.(*hop).") {
+		t.Errorf("no goroutine of the relay in %q", profile)
+	}
 
 	// SIGTERM waits for the circuit, but is ready for nobody else.
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {

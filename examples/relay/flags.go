@@ -52,6 +52,7 @@ and at -admin, to those who run it:
   /readyz       200 while a browser can get a reservation, else 503 and why
   /metrics      for Prometheus
   /status.json  reservations and circuits, with the peers' addresses
+  /debug/pprof/ where it spends time and memory, for go tool pprof
 
 Examples:
 

@@ -2,9 +2,14 @@ package interop
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,8 +18,13 @@ import (
 	"time"
 )
 
-// crowdEnv is how many peers BenchmarkRelay has.
-const crowdEnv = "TANGO_INTEROP_CROWD"
+const (
+	// crowdEnv is how many peers BenchmarkRelay has.
+	crowdEnv = "TANGO_INTEROP_CROWD"
+	// profileEnv is where BenchmarkRelay puts processor profiles of our relay. It keeps
+	// metrics then, which cost something.
+	profileEnv = "TANGO_INTEROP_PROFILE"
+)
 
 const (
 	// defaultCrowd is small enough for js-libp2p.
@@ -27,8 +37,9 @@ const (
 
 // subject is a relay that BenchmarkRelay measures.
 type subject struct {
-	addr string
-	pid  int
+	addr  string
+	pid   int
+	admin string // of ours, if it shall be profiled
 }
 
 // BenchmarkRelay measures what a relay costs and does, beside go-libp2p's and
@@ -49,14 +60,16 @@ func BenchmarkRelay(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, kind := range []struct {
+	kinds := []struct {
 		name  string
 		start func(b *testing.B) subject
 	}{
 		{"tango", func(b *testing.B) subject { return ours(b, n) }},
 		{"go-libp2p", raisedStock},
 		{"js-libp2p", raisedJS},
-	} {
+	}
+	figures := make(map[string]map[string]float64) // by relay, then unit
+	for _, kind := range kinds {
 		b.Run(kind.name, func(b *testing.B) {
 			relay := kind.start(b)
 			c := startCrowd(b, crowd, relay.addr)
@@ -70,13 +83,55 @@ func BenchmarkRelay(b *testing.B) {
 			held := resident(b, relay.pid) - before
 			circuits := medianOf(func() float64 { return ask("circuits", 2*n, 0) })
 			bytes := medianOf(func() float64 { return ask("bytes", pipes, pipeSize) })
-			b.ReportMetric(float64(held)/float64(n), "B/peer")
-			b.ReportMetric(float64(n)/connected, "connects/s")
-			b.ReportMetric(float64(n)/reserved, "reservations/s")
-			b.ReportMetric(float64(2*n)/circuits, "circuits/s")
-			b.ReportMetric(2*pipes*pipeSize/1e6/bytes, "MB/s")
+			if dir := os.Getenv(profileEnv); relay.admin != "" {
+				profile(b, relay, filepath.Join(dir, "circuits.pprof"), func() { ask("circuits", 2*n, 0) })
+				profile(b, relay, filepath.Join(dir, "bytes.pprof"), func() { ask("bytes", pipes, pipeSize) })
+			}
+			figures[kind.name] = map[string]float64{
+				"B/peer":         float64(held) / float64(n),
+				"connects/s":     float64(n) / connected,
+				"reservations/s": float64(n) / reserved,
+				"circuits/s":     float64(2*n) / circuits,
+				"MB/s":           2 * pipes * pipeSize / 1e6 / bytes,
+			}
+			for unit, value := range figures[kind.name] {
+				b.ReportMetric(value, unit)
+			}
 			b.ReportMetric(0, "ns/op") // hides a number that means nothing here
 		})
+	}
+	for _, other := range kinds[1:] {
+		for _, unit := range slices.Sorted(maps.Keys(figures[other.name])) {
+			b.Logf("tango to %s, %s: %.2f", other.name, unit, figures[kinds[0].name][unit]/figures[other.name][unit])
+		}
+	}
+}
+
+// profile writes what a relay does while f runs, again and again.
+func profile(b *testing.B, relay subject, path string, f func()) {
+	b.Helper()
+	fetched := make(chan error, 1)
+	go func() {
+		fetched <- func() error {
+			response, err := http.Get("http://" + relay.admin + "/debug/pprof/profile?seconds=5")
+			if err != nil {
+				return err
+			}
+			defer func() { _ = response.Body.Close() }()
+			data, err := io.ReadAll(response.Body)
+			return errors.Join(err, os.WriteFile(path, data, 0o600))
+		}()
+	}()
+	for {
+		select {
+		case err := <-fetched:
+			if err != nil {
+				b.Error(err)
+			}
+			return
+		default:
+			f()
+		}
 	}
 }
 
@@ -93,14 +148,21 @@ func medianOf(measure func() float64) float64 {
 // ours is examples/relay with room for the crowd. How many requests an address may
 // make goes by how many reservations it may hold.
 func ours(b *testing.B, n int) subject {
-	r := StartRelay(b, "-preset", "data", "-max-reservations", strconv.Itoa(n), "-max-reservations-per-ip", strconv.Itoa(10*n),
-		"-max-circuits", "256", "-max-data", strconv.Itoa(1<<40), "-max-rate", strconv.Itoa(1<<40), "-trace", "")
-	return subject{r.Addrs[0], r.proc.cmd.Process.Pid}
+	admin, args := "", []string{
+		"-preset", "data", "-max-reservations", strconv.Itoa(n), "-max-reservations-per-ip", strconv.Itoa(10 * n),
+		"-max-circuits", "256", "-max-data", strconv.Itoa(1 << 40), "-max-rate", strconv.Itoa(1 << 40), "-trace", "",
+	}
+	if os.Getenv(profileEnv) != "" {
+		admin = freeAddress(b)
+		args = append(args, "-admin", admin)
+	}
+	r := StartRelay(b, args...)
+	return subject{r.Addrs[0], r.proc.cmd.Process.Pid, admin}
 }
 
 func raisedStock(b *testing.B) subject {
 	r := StartStockRelay(b, "-raised", "-trace", "")
-	return subject{r.Addrs[0], r.proc.cmd.Process.Pid}
+	return subject{r.Addrs[0], r.proc.cmd.Process.Pid, ""}
 }
 
 func raisedJS(b *testing.B) subject {
@@ -123,7 +185,7 @@ func raisedJS(b *testing.B) subject {
 	if err := json.NewDecoder(out).Decode(&said); err != nil {
 		b.Fatalf("%v\n%s", err, p.log)
 	}
-	return subject{said.Addr, cmd.Process.Pid}
+	return subject{said.Addr, cmd.Process.Pid, ""}
 }
 
 // resident returns a process's memory in bytes, as proc_pid_status(5) has it.
