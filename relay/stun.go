@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/pion/stun/v4"
@@ -29,10 +28,6 @@ const (
 	stunPerIP, stunBurst = 20, 100
 	// stunInAll bounds the answers a second to all, some 150 kB.
 	stunInAll = 2000
-	// stunPause follows so many packets that were not answered: a goroutine that is woken
-	// for each of a flood's packets takes more time than reading them. The socket's
-	// buffer holds what comes meanwhile.
-	stunUnanswered, stunPause = 64, time.Millisecond
 )
 
 // WithSTUN has the relay answer STUN binding requests (RFC 8489 §3) at a UDP
@@ -183,11 +178,7 @@ func (s *stunServer) close() error {
 func (s *stunServer) serve(conn *net.UDPConn) {
 	buf, control := make([]byte, maxSTUN+1), make([]byte, 128)
 	var in, out stun.Message
-	for unanswered := 0; ; {
-		if unanswered == stunUnanswered {
-			unanswered = 0
-			<-time.After(stunPause)
-		}
+	for {
 		n, oobn, _, from, err := conn.ReadMsgUDPAddrPort(buf, control)
 		if errors.Is(err, net.ErrClosed) {
 			return
@@ -199,8 +190,6 @@ func (s *stunServer) serve(conn *net.UDPConn) {
 		s.metrics.stun.WithLabelValues(outcome).Inc()
 		if outcome == stunAnswered {
 			_, _, _ = conn.WriteMsgUDPAddrPort(out.Raw, replyFrom(from.Addr(), control[:oobn]), from)
-		} else {
-			unanswered++
 		}
 	}
 }
