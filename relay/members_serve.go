@@ -15,8 +15,9 @@ import (
 const (
 	// inviteService is the resource manager's name for what presents invites.
 	inviteService = "tango.invite"
-	// maxPresenting is how many streams may present invites at once, of a peer and in all. The next are reset.
-	maxPresentingPerPeer, maxPresenting = 2, 256
+	// maxPresenting is how many streams may present invites at once, of a peer, of an IPv4 address or IPv6 /56 and
+	// in all. The next are reset.
+	maxPresentingPerPeer, maxPresentingPerPlace, maxPresenting = 2, 64, 256
 )
 
 // served is what of [Members] runs on a host.
@@ -82,13 +83,20 @@ func (m *Members) stopOne() {
 func (m *Members) enter(s network.Stream) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	mine := 0
+	if m.starts == 0 || len(m.streams) >= maxPresenting {
+		return false
+	}
+	ofPeer, ofPlace := 0, 0
+	place := groupOf(addrOf(s.Conn()))
 	for other := range m.streams {
 		if other.Conn().RemotePeer() == s.Conn().RemotePeer() {
-			mine++
+			ofPeer++
+		}
+		if groupOf(addrOf(other.Conn())) == place {
+			ofPlace++
 		}
 	}
-	if m.starts == 0 || mine >= maxPresentingPerPeer || len(m.streams) >= maxPresenting {
+	if ofPeer >= maxPresentingPerPeer || ofPlace >= maxPresentingPerPlace {
 		return false
 	}
 	m.streams[s] = struct{}{}
