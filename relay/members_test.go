@@ -558,3 +558,43 @@ func ExampleNewInvite() {
 	fmt.Println(invite.Issuer == issuer.ID(), invite.Audience, invite.Peers)
 	// Output: true 12D3KooWEcUGo9iGnUMn17qGvzhvFwApy2zBRNDoKML26ozmSmzW 5
 }
+
+// stubborn is a host whose network tells of a departure while who is told is
+// taken off its list, which waits for that.
+type stubborn struct {
+	host.Host
+
+	network stubbornNetwork
+}
+
+type stubbornNetwork struct {
+	network.Network
+
+	gone network.Conn
+}
+
+func (s stubborn) Network() network.Network { return s.network }
+
+func (s stubbornNetwork) StopNotify(n network.Notifiee) {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		n.Disconnected(s, s.gone)
+	}()
+	<-told
+	s.Network.StopNotify(n)
+}
+
+func (s stubbornNetwork) Connectedness(peer.ID) network.Connectedness { return network.NotConnected }
+
+// A peer may leave while the relay closes.
+func TestCloseWhileAPeerLeaves(t *testing.T) {
+	h, other := newHost(t), newHost(t)
+	connect(t, h, other)
+	members := newMembers(t, []peer.ID{newIssuer(t).ID()})
+	stop, err := members.Start(stubborn{h, stubbornNetwork{h.Network(), h.Network().Conns()[0]}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop() // for ever if both wait for each other
+}
