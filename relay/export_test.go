@@ -42,6 +42,13 @@ func Waiting(m *Members) int {
 	return m.waiting
 }
 
+// WaitingPlaces returns of how many addresses something is remembered.
+func WaitingPlaces(m *Members) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.places)
+}
+
 // Presenting returns how many streams present an invite.
 func Presenting(m *Members) int {
 	m.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -70,7 +71,12 @@ func newHub(h host.Host, cfg *config, hop *hop) (_ *hub, err error) {
 	if hb.ps == nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		hb.undo.AddFunc(cancel)
-		if hb.ps, err = pubsub.NewGossipSub(ctx, h, hb.options(cfg)...); err != nil {
+		router := pubsub.DefaultGossipSubRouter(h)
+		hb.replay.have = func(p peer.ID, topic string, ids []string) {
+			router.SendControl(p, &pb.ControlMessage{Ihave: []*pb.ControlIHave{{TopicID: &topic, MessageIDs: ids}}})
+		}
+		opts := append(hb.options(cfg), router.WithDefaultTagTracer())
+		if hb.ps, err = pubsub.NewGossipSubWithRouter(ctx, h, router, opts...); err != nil {
 			return nil, fmt.Errorf("start GossipSub: %w", err)
 		}
 	}

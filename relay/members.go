@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -25,9 +26,9 @@ const (
 const (
 	maxInviteWait = 8 * time.Second // decideTimeout has to be longer
 	maxClockSkew  = time.Hour
-	// maxWaiting is how many requests wait for invites at once, of a peer and in all. The next are answered at
-	// once.
-	maxWaitingPerPeer, maxWaiting = 4, 1024
+	// maxWaiting is how many requests wait for invites at once, of a peer, of an IPv4 address or IPv6 /56, which
+	// makes as many peers as it likes, and in all. The next are answered at once.
+	maxWaitingPerPeer, maxWaitingPerPlace, maxWaiting = 4, 64, 1024
 	// presentations is how many tokens a peer may present in a minute; each may cost the check of a signature.
 	presentations = 16
 )
@@ -40,7 +41,9 @@ type membersConfig struct{ wait, skew time.Duration }
 // WithInviteWait sets how long a request of a peer that has not presented an
 // invite waits for one, up to 8 s; 0 answers at once. js-libp2p asks for its
 // reservation as soon as it is connected, together with the page that presents
-// the invite. Renewals do not wait. The default is [DefaultInviteWait].
+// the invite. Renewals do not wait. Of an IPv4 address or IPv6 /56 at most 64 wait
+// at once; the next are told to come back (RESERVATION_REFUSED). The default is
+// [DefaultInviteWait].
 func WithInviteWait(d time.Duration) MembersOption {
 	return func(c *membersConfig) error {
 		if d < 0 || d > maxInviteWait {
@@ -83,6 +86,7 @@ type Members struct {
 	guests  map[peer.ID]*guest
 	uses    map[string]int // of each ID, by guests
 	waiting int
+	places  map[netip.Prefix]int // of waiting, by IPv4 address and IPv6 /56
 	served
 }
 
@@ -105,7 +109,8 @@ func NewMembers(issuers []peer.ID, opts ...MembersOption) (*Members, error) {
 		revoked:  make(map[string]struct{}),
 		guests:   make(map[peer.ID]*guest),
 		uses:     make(map[string]int),
-		served:   newServed(),
+		places:   make(map[netip.Prefix]int),
+		served:   served{streams: make(map[network.Stream]struct{})},
 	}
 	var errs []error
 	for _, opt := range opts {
@@ -288,7 +293,7 @@ func (m *Members) Decide(ctx context.Context, r *Request) Decision {
 	if waits == nil {
 		return d
 	}
-	defer m.waited(r.Peer, waits)
+	defer m.waited(r, waits)
 	started := time.Now()
 	timer := time.NewTimer(m.wait)
 	defer timer.Stop()
@@ -322,22 +327,41 @@ func (m *Members) judge(r *Request, now time.Time, mayWait bool) (Decision, *wai
 	if g != nil && g.why != "" {
 		return Refuse(g.why), nil
 	}
-	if !mayWait || m.wait == 0 || r.Renewal || m.waiting >= maxWaiting || g != nil && g.waiting >= maxWaitingPerPeer {
+	if !mayWait || m.wait == 0 || r.Renewal || g != nil && g.waiting >= maxWaitingPerPeer {
 		return Refuse(ReasonNoInvite), nil
+	}
+	if why := m.crowded(r); why != "" { // not for want of an invite, which it may be about to present
+		return Refuse(why), nil
 	}
 	g = m.guest(r.Peer)
 	g.waiting++
+	m.places[groupOf(r.Addr)]++
 	m.waiting++
 	return Decision{}, &waiter{g, g.heard}
 }
 
+// crowded says whether so many wait already that a request cannot.
+func (m *Members) crowded(r *Request) Reason {
+	switch {
+	case m.places[groupOf(r.Addr)] >= maxWaitingPerPlace:
+		return ReasonPerIP
+	case m.waiting >= maxWaiting:
+		return ReasonCapacity
+	}
+	return ""
+}
+
 // waited ends what judge began.
-func (m *Members) waited(p peer.ID, w *waiter) {
+func (m *Members) waited(r *Request, w *waiter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	place := groupOf(r.Addr)
+	if m.places[place]--; m.places[place] == 0 {
+		delete(m.places, place)
+	}
 	w.waiting--
 	m.waiting--
-	m.tidy(p, w.guest)
+	m.tidy(r.Peer, w.guest)
 }
 
 // connected says whether p is, in a way that can hold a reservation.

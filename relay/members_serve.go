@@ -2,6 +2,8 @@ package relay
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,30 +17,33 @@ import (
 const (
 	// inviteService is the resource manager's name for what presents invites.
 	inviteService = "tango.invite"
-	// maxPresenting is how many streams may present invites at once, of a peer and in all. The next are reset.
-	maxPresentingPerPeer, maxPresenting = 2, 256
+	// maxPresenting is how many streams may present invites at once, of a peer, of an IPv4 address or IPv6 /56 and
+	// in all. The next are reset.
+	maxPresentingPerPeer, maxPresentingPerPlace, maxPresenting = 2, 64, 256
 )
 
 // served is what of [Members] runs on a host.
 type served struct {
-	host    host.Host // nil before the first start; guarded by Members.mu, as all here but wg
+	// turn is had by who starts or stops it. Both wait for what the host does at that time, which may be to tell of
+	// a peer that has left, and that takes Members.mu.
+	turn sync.Mutex
+	stop func() // guarded by turn
+
+	host    host.Host // nil before the first start; guarded by Members.mu, as all below but wg
 	starts  int       // that were not stopped
-	stop    func()
 	streams map[network.Stream]struct{}
 	wg      sync.WaitGroup
 }
 
-func newServed() served { return served{streams: make(map[network.Stream]struct{})} }
-
 // Start implements [HostPolicy].
 func (m *Members) Start(h host.Host) (stop func(), err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.starts > 0 && m.host != h {
-		return nil, errors.New("members: they serve another relay already: make others for this one")
+	m.turn.Lock()
+	defer m.turn.Unlock()
+	first, err := m.begin(h)
+	if err != nil {
+		return nil, err
 	}
-	if m.starts++; m.starts == 1 {
-		m.host = h
+	if first {
 		leave := &network.NotifyBundle{DisconnectedF: func(_ network.Network, c network.Conn) {
 			if p := c.RemotePeer(); !connected(h, p) {
 				m.forget(p)
@@ -54,41 +59,67 @@ func (m *Members) Start(h host.Host) (stop func(), err error) {
 	return sync.OnceFunc(m.stopOne), nil
 }
 
-// stopOne ends what Start began, once all that were started are stopped.
-func (m *Members) stopOne() {
+// begin counts a start.
+func (m *Members) begin(h host.Host) (first bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.starts--; m.starts > 0 {
+	if m.starts > 0 && m.host != h {
+		return false, errors.New("members: they serve another relay already: make others for this one")
+	}
+	m.host = h
+	m.starts++
+	return m.starts == 1, nil
+}
+
+// stopOne ends what Start began, once all that were started are stopped.
+func (m *Members) stopOne() {
+	m.turn.Lock()
+	defer m.turn.Unlock()
+	open, last := m.end()
+	if !last {
 		return
 	}
 	m.stop()
-	open := make([]network.Stream, 0, len(m.streams))
-	for s := range m.streams {
-		open = append(open, s)
-	}
-	for p, g := range m.guests {
-		m.leave(g, "")
-		m.tidy(p, g)
-	}
-	m.mu.Unlock() // what ends needs it
 	for _, s := range open {
 		_ = s.Reset()
 	}
 	m.wg.Wait()
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	for p, g := range m.guests {
+		m.leave(g, "")
+		m.tidy(p, g)
+	}
+}
+
+// end counts a stop. After the last no stream enters; those that are open are returned.
+func (m *Members) end() (open []network.Stream, last bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.starts--; m.starts > 0 {
+		return nil, false
+	}
+	return slices.Collect(maps.Keys(m.streams)), true
 }
 
 // enter counts a stream, unless there are too many.
 func (m *Members) enter(s network.Stream) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	mine := 0
+	if m.starts == 0 || len(m.streams) >= maxPresenting {
+		return false
+	}
+	ofPeer, ofPlace := 0, 0
+	place := groupOf(addrOf(s.Conn()))
 	for other := range m.streams {
 		if other.Conn().RemotePeer() == s.Conn().RemotePeer() {
-			mine++
+			ofPeer++
+		}
+		if groupOf(addrOf(other.Conn())) == place {
+			ofPlace++
 		}
 	}
-	if m.starts == 0 || mine >= maxPresentingPerPeer || len(m.streams) >= maxPresenting {
+	if ofPeer >= maxPresentingPerPeer || ofPlace >= maxPresentingPerPlace {
 		return false
 	}
 	m.streams[s] = struct{}{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -360,8 +361,100 @@ func TestWaitBounds(t *testing.T) {
 	})
 }
 
+// One address, or IPv6 /56, cannot have the whole waiting room, however many
+// peers it makes; who finds no room is told that it is not its invite.
+func TestWaitingRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		members := newMembers(t, []peer.ID{newIssuer(t).ID()})
+		answers := make(chan string, 2048)
+		peers := 0
+		ask := func(n int, addr string) {
+			for range n {
+				peers++
+				q := question{op: relay.Reserve, peer: strconv.Itoa(peers), addr: addr}
+				go func() { answers <- answerOf(q.ask(members, time.Now())) }()
+			}
+			synctest.Wait()
+		}
+		expect := func(why string, n int) {
+			t.Helper()
+			if len(answers) != n {
+				t.Errorf("%d answers at once, want %d", len(answers), n)
+			}
+			for range len(answers) {
+				if got := <-answers; got != why {
+					t.Errorf("%s, want %s", got, why)
+				}
+			}
+		}
+		for range 2 { // there is room again once they have waited
+			ask(64, "192.0.2.1")
+			ask(32, "2001:db8::1")
+			ask(32, "2001:db8:0:ff::1")
+			expect("", 0)
+			ask(3, "192.0.2.1")
+			ask(1, "2001:db8:0:80::1")
+			expect("per-ip", 4)
+			for i := range 14 {
+				ask(64, fmt.Sprintf("198.51.100.%d", i))
+			}
+			expect("", 0)
+			ask(2, "203.0.113.1")
+			expect("capacity", 2)
+			<-time.After(relay.DefaultInviteWait)
+			synctest.Wait()
+			expect("no-invite", 1024)
+		}
+		if n := relay.WaitingPlaces(members); n != 0 {
+			t.Errorf("%d addresses are remembered", n)
+		}
+	})
+}
+
+// What a peer is told for which there is no room to wait.
+func TestWaitingRoomOnTheWire(t *testing.T) {
+	i := newIssuer(t)
+	reg := prometheus.NewRegistry()
+	members := newMembers(t, []peer.ID{i.ID()}, relay.WithInviteWait(8*time.Second))
+	_, rh := newRelay(t, relay.WithTopics(), relay.WithRegisterer(reg), relay.WithPolicy(members))
+	var crowd []host.Host
+	answers := make(chan pbv2.Status)
+	for k := range 16 {
+		h := newHost(t)
+		crowd = append(crowd, h)
+		connect(t, h, rh)
+		for range 4 {
+			go func() { answers <- hop(t, h, rh, send(hopMessage(pbv2.HopMessage_RESERVE, ""))).GetStatus() }()
+		}
+		waitFor(t, func() bool { return relay.Waiting(members) == 4*(k+1) })
+	}
+	late := newHost(t)
+	connect(t, late, rh)
+	ask := func() pbv2.Status { return hop(t, late, rh, send(hopMessage(pbv2.HopMessage_RESERVE, ""))).GetStatus() }
+	if got := ask(); got != pbv2.Status_RESERVATION_REFUSED {
+		t.Errorf("without room: %v", got)
+	}
+	if n := metric(t, reg, "libp2p_relaysvc_reservation_rejections_total", string(relay.ReasonPerIP)); n != 1 {
+		t.Errorf("%v rejections for %q", n, relay.ReasonPerIP)
+	}
+	token := i.invite(t, relay.Invite{Audience: rh.ID(), Peers: 17})
+	for _, h := range append(crowd, late) {
+		if why := present(t, h, rh, token); why != "" {
+			t.Errorf("presented: %q", why)
+		}
+	}
+	for range 64 {
+		if got := <-answers; got != pbv2.Status_OK {
+			t.Errorf("who had room: %v", got)
+		}
+	}
+	if got := ask(); got != pbv2.Status_OK {
+		t.Errorf("with an invite: %v", got)
+	}
+}
+
 // A peer that presents without end is told so, and one that opens streams
-// without end has two at once.
+// without end has two at once, all of an address 64.
 func TestPresentingBounds(t *testing.T) {
 	members := newMembers(t, []peer.ID{newIssuer(t).ID()})
 	_, rh := newRelay(t, relay.WithTopics(), relay.WithPolicy(members))
@@ -378,24 +471,41 @@ func TestPresentingBounds(t *testing.T) {
 	}
 	other := newHost(t)
 	connect(t, other, rh)
-	for i := range 3 {
-		s, err := other.NewStream(t.Context(), rh.ID(), relay.InviteProtocol)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = s.Reset() }()
-		if _, err := s.Write([]byte("a")); err != nil {
-			t.Fatal(err)
-		}
-		if i < 2 {
-			waitFor(t, func() bool { return relay.Presenting(members) == i+1 })
-			continue
-		}
+	for i := range 2 {
+		openInvite(t, other, rh)
+		waitFor(t, func() bool { return relay.Presenting(members) == i+1 })
+	}
+	refused := func(h host.Host) {
+		t.Helper()
+		s := openInvite(t, h, rh)
 		_ = s.SetReadDeadline(time.Now().Add(5 * time.Second))
 		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, network.ErrReset) {
-			t.Errorf("the third stream: %v", err)
+			t.Errorf("a stream too many: %v", err)
 		}
 	}
+	refused(other)
+	for range 31 { // of the same address
+		h := newHost(t)
+		connect(t, h, rh)
+		openInvite(t, h, rh)
+		openInvite(t, h, rh)
+	}
+	waitFor(t, func() bool { return relay.Presenting(members) == 64 })
+	refused(h)
+}
+
+// openInvite begins to present an invite.
+func openInvite(t *testing.T, h, rh host.Host) network.Stream {
+	t.Helper()
+	s, err := h.NewStream(t.Context(), rh.ID(), relay.InviteProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Reset() })
+	if _, err := s.Write([]byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func TestBadMembers(t *testing.T) {
@@ -447,4 +557,44 @@ func ExampleNewInvite() {
 	}
 	fmt.Println(invite.Issuer == issuer.ID(), invite.Audience, invite.Peers)
 	// Output: true 12D3KooWEcUGo9iGnUMn17qGvzhvFwApy2zBRNDoKML26ozmSmzW 5
+}
+
+// stubborn is a host whose network tells of a departure while who is told is
+// taken off its list, which waits for that.
+type stubborn struct {
+	host.Host
+
+	network stubbornNetwork
+}
+
+type stubbornNetwork struct {
+	network.Network
+
+	gone network.Conn
+}
+
+func (s stubborn) Network() network.Network { return s.network }
+
+func (s stubbornNetwork) StopNotify(n network.Notifiee) {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		n.Disconnected(s, s.gone)
+	}()
+	<-told
+	s.Network.StopNotify(n)
+}
+
+func (s stubbornNetwork) Connectedness(peer.ID) network.Connectedness { return network.NotConnected }
+
+// A peer may leave while the relay closes.
+func TestCloseWhileAPeerLeaves(t *testing.T) {
+	h, other := newHost(t), newHost(t)
+	connect(t, h, other)
+	members := newMembers(t, []peer.ID{newIssuer(t).ID()})
+	stop, err := members.Start(stubborn{h, stubbornNetwork{h.Network(), h.Network().Conns()[0]}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop() // for ever if both wait for each other
 }

@@ -23,6 +23,13 @@ const (
 	// replayFor is how long an announcement is worth repeating: as long as
 	// the router's message cache has it.
 	replayFor = historyLength * time.Second
+	// promisedFor is how long what we tell of must stay in that cache: a peer
+	// thinks ill of us if it asks and gets nothing within 3 s
+	// (GossipSubIWantFollowupTime).
+	promisedFor = 3 * time.Second
+	// maxEarly is how many subscriptions are remembered of peers to which we
+	// have no stream yet; of some we never will.
+	maxEarly = 1024
 )
 
 // replay tells newcomers at once who is there, where they would wait for the
@@ -33,9 +40,15 @@ const (
 // their signatures, and a peer that reconnects again and again is sent each at
 // most GossipSubParams.GossipRetransmission times.
 //
-// What the others announce before the newcomer is in our mesh, up to a
-// heartbeat later, follows with its first RPC from there. One that says nothing
-// more hears of it with their next announcement.
+// Where no RPC of the newcomer's is at hand it is told what we have, and asks
+// itself (IHAVE): when our stream to it comes up after its subscription, and
+// when our heartbeat takes it into our mesh, up to a second later, of what the
+// others have announced since. It need say nothing more.
+//
+// It is not taken into our mesh together with its subscription, by a GRAFT that
+// it has not sent: one that still backs off would be pruned for a minute, and
+// one that has peers enough would be in our mesh without knowing it, so that it
+// would not leave.
 //
 // The router calls inspect and the tracer methods from its one goroutine, and
 // remember from validators.
@@ -43,10 +56,12 @@ type replay struct {
 	noTracer
 
 	topics []string
+	have   func(p peer.ID, topic string, messageIDs []string) // sends an IHAVE, on the router's goroutine
 
 	mu       sync.Mutex
 	last     map[announcer]announcement      // guarded by mu
 	arrivals map[peer.ID]map[string]*arrival // guarded by mu: peers that we can send to
+	early    map[announcer]struct{}          // guarded by mu: who has subscribed before that, most of them
 }
 
 type announcer struct {
@@ -62,9 +77,8 @@ type announcement struct {
 
 // arrival is how far a newcomer has come on a topic.
 type arrival struct {
-	told   time.Time // when it was told of those there, zero if not yet
-	meshed bool      // it is in our mesh
-	done   bool
+	told time.Time // when it was told of those there, zero if not yet
+	done bool      // and of those who came until it was in our mesh
 }
 
 // raceMargin is how far apart may come what belongs together: an announcement is
@@ -77,6 +91,7 @@ func newReplay(topics []string) *replay {
 		topics:   topics,
 		last:     make(map[announcer]announcement),
 		arrivals: make(map[peer.ID]map[string]*arrival),
+		early:    make(map[announcer]struct{}),
 	}
 }
 
@@ -116,11 +131,15 @@ func (r *replay) makeRoom(now time.Time) {
 func (r *replay) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.arrivals[from] == nil { // we have no stream to it: an answer would be lost
+		r.noteEarly(from, rpc)
+		return nil
+	}
 	var ids []string
-	for topic, a := range r.arrivals[from] { // none if we have no stream to it: an answer would be lost
+	for topic, a := range r.arrivals[from] {
 		switch {
 		case a.done:
-		case a.meshed || grafts(rpc, topic):
+		case grafts(rpc, topic):
 			a.done = true
 			ids = append(ids, r.lastOfOthers(topic, from, a.told.Add(-raceMargin))...)
 		case a.told.IsZero() && subscribes(rpc, topic):
@@ -136,6 +155,21 @@ func (r *replay) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	}
 	rpc.Control.Iwant = append(rpc.Control.Iwant, &pb.ControlIWant{MessageIDs: ids})
 	return nil
+}
+
+func (r *replay) noteEarly(from peer.ID, rpc *pubsub.RPC) {
+	for _, topic := range r.topics {
+		if !subscribes(rpc, topic) {
+			continue
+		}
+		for k := range r.early { // any one
+			if len(r.early) < maxEarly {
+				break
+			}
+			delete(r.early, k)
+		}
+		r.early[announcer{topic, from}] = struct{}{}
+	}
 }
 
 func grafts(rpc *pubsub.RPC, topic string) bool {
@@ -169,12 +203,22 @@ func (r *replay) lastOfOthers(topic string, newcomer peer.ID, since time.Time) [
 // OnNewOutboundStream implements pubsub.RawTracer: from now on we can send to p.
 func (r *replay) OnNewOutboundStream(p peer.ID, _ protocol.ID) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	topics := make(map[string]*arrival, len(r.topics))
+	ids := make(map[string][]string)
 	for _, t := range r.topics {
 		topics[t] = new(arrival)
+		k := announcer{t, p}
+		if _, ok := r.early[k]; ok {
+			delete(r.early, k)
+			topics[t].told = time.Now()
+			ids[t] = r.promised(t, p, time.Time{})
+		}
 	}
 	r.arrivals[p] = topics
+	r.mu.Unlock()
+	for t, ids := range ids {
+		r.tell(p, t, ids)
+	}
 }
 
 // OnClosedOutboundStream implements pubsub.RawTracer: p has gone, nobody shall look for it.
@@ -184,14 +228,34 @@ func (r *replay) OnClosedOutboundStream(p peer.ID) {
 	delete(r.arrivals, p)
 	for _, t := range r.topics {
 		delete(r.last, announcer{t, p})
+		delete(r.early, announcer{t, p})
 	}
 }
 
-// Graft implements pubsub.RawTracer: p is in our mesh, by its wish or ours.
+// Graft implements pubsub.RawTracer: p is in our mesh, by its wish, of which
+// inspect has heard, or by ours.
 func (r *replay) Graft(p peer.ID, topic string) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if a := r.arrivals[p][topic]; a != nil {
-		a.meshed = true
+	var ids []string
+	if a := r.arrivals[p][topic]; a != nil && !a.done {
+		a.done = true
+		ids = r.promised(topic, p, a.told.Add(-raceMargin))
+	}
+	r.mu.Unlock()
+	r.tell(p, topic, ids)
+}
+
+// promised is lastOfOthers of those that stay in the router's cache for long enough.
+func (r *replay) promised(topic string, newcomer peer.ID, since time.Time) []string {
+	if oldest := time.Now().Add(promisedFor - replayFor); since.Before(oldest) {
+		since = oldest
+	}
+	return r.lastOfOthers(topic, newcomer, since)
+}
+
+// tell is not to be called with mu held: what it sends is traced.
+func (r *replay) tell(p peer.ID, topic string, ids []string) {
+	if len(ids) > 0 {
+		r.have(p, topic, ids)
 	}
 }

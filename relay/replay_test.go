@@ -38,6 +38,25 @@ func graft() *pubsub.RPC {
 	return rpc
 }
 
+// had returns where the message IDs go of which r tells the newcomer.
+func had(t *testing.T, r *replay) *[]string {
+	t.Helper()
+	all := new([]string)
+	r.have = func(p peer.ID, topic string, ids []string) {
+		if p != newcomer || topic != testTopic {
+			t.Errorf("tells %v of %v", p, topic)
+		}
+		if !r.mu.TryLock() {
+			t.Error("tells with its lock held")
+			return
+		}
+		r.mu.Unlock()
+		*all = append(*all, ids...)
+		slices.Sort(*all)
+	}
+	return all
+}
+
 // asked returns the message IDs for which inspect let the newcomer ask.
 func asked(t *testing.T, r *replay, rpc *pubsub.RPC) []string {
 	t.Helper()
@@ -61,7 +80,7 @@ func TestReplayOnSubscribeAndOnGraft(t *testing.T) {
 			r.remember(testTopic, "b", "b1", here())
 			r.remember(testTopic, newcomer, "own", here())
 			r.remember("another topic", "c", "c1", here())
-			if got := asked(t, r, subscribe()); got != nil {
+			if got := asked(t, r, graft()); got != nil {
 				t.Errorf("%v for a peer that nothing can be sent to", got)
 			}
 			r.OnNewOutboundStream(newcomer, "")
@@ -79,16 +98,17 @@ func TestReplayOnSubscribeAndOnGraft(t *testing.T) {
 // a peer misses what others announce.
 func TestReplayCoversTheGapBeforeTheMesh(t *testing.T) {
 	r := newReplay([]string{testTopic})
+	told := had(t, r)
 	r.last[announcer{testTopic, "a"}] = announcement{"a1", time.Now().Add(-2 * raceMargin)}
 	r.OnNewOutboundStream(newcomer, "")
 	asked(t, r, subscribe())
 	r.remember(testTopic, "b", "b1", here())
-	if got := asked(t, r, new(pubsub.RPC)); got != nil {
-		t.Errorf("asked for %v before it is in the mesh", got)
+	if got := asked(t, r, new(pubsub.RPC)); got != nil || *told != nil {
+		t.Errorf("asked for %v and told of %v before it is in the mesh", got, *told)
 	}
 	r.Graft(newcomer, testTopic)
-	if got := asked(t, r, new(pubsub.RPC)); !slices.Equal(got, []string{"b1"}) {
-		t.Errorf("asked for %v, want what was announced in between", got)
+	if !slices.Equal(*told, []string{"b1"}) {
+		t.Errorf("told of %v, want what was announced in between", *told)
 	}
 	r.remember(testTopic, "c", "c1", here())
 	for _, rpc := range []*pubsub.RPC{subscribe(), graft(), new(pubsub.RPC)} {
@@ -96,10 +116,49 @@ func TestReplayCoversTheGapBeforeTheMesh(t *testing.T) {
 			t.Errorf("asked for %v a third time", got)
 		}
 	}
+	r.Graft(newcomer, testTopic)
+	if len(*told) != 1 {
+		t.Errorf("told of %v once more", *told)
+	}
 	r.OnClosedOutboundStream(newcomer)
 	r.OnNewOutboundStream(newcomer, "")
 	if got := asked(t, r, graft()); len(got) != 3 {
 		t.Errorf("after a reconnect asked for %v, want all three", got)
+	}
+	if r.Graft(newcomer, testTopic); len(*told) != 1 {
+		t.Errorf("told of %v, for which it was asked already", *told)
+	}
+}
+
+// A subscription may come before we have a stream to its peer.
+func TestReplayOnEarlySubscription(t *testing.T) {
+	r := newReplay([]string{testTopic})
+	told := had(t, r)
+	r.remember(testTopic, "a", "a1", here())
+	r.remember(testTopic, newcomer, "own", here())
+	r.last[announcer{testTopic, "b"}] = announcement{"b1", time.Now().Add(time.Second - replayFor)} // may be gone if asked for
+	asked(t, r, subscribe())
+	r.OnNewOutboundStream("another", "")
+	if r.OnNewOutboundStream(newcomer, ""); !slices.Equal(*told, []string{"a1"}) {
+		t.Errorf("told of %v", *told)
+	}
+	if got := asked(t, r, subscribe()); got != nil {
+		t.Errorf("asked for %v, of which it was told", got)
+	}
+	asked(t, r, graft())
+	r.OnClosedOutboundStream(newcomer)
+	if r.OnNewOutboundStream(newcomer, ""); len(*told) != 1 {
+		t.Errorf("told of %v before it has subscribed again", *told)
+	}
+	r.OnClosedOutboundStream(newcomer)
+	for i := range 2 * maxEarly { // who have no stream for us
+		_ = r.inspect(peer.ID(strconv.Itoa(i)), subscribe())
+	}
+	if asked(t, r, subscribe()); len(r.early) > maxEarly {
+		t.Errorf("%d early subscriptions kept", len(r.early))
+	}
+	if r.OnNewOutboundStream(newcomer, ""); len(*told) != 2 {
+		t.Error("the last one is not among them")
 	}
 }
 
