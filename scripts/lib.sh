@@ -10,15 +10,29 @@ have_server() { have "$1" || [ -x "/usr/sbin/$1" ]; }
 # can_install: whether apt may be used here
 can_install() { have apt-get && [ "$(id -u)" = 0 ]; }
 
-# apt_install PACKAGE...: installs Debian packages, saying so
+# apt_install PACKAGE...: installs Debian packages, saying so; none of them starts a service
 apt_install() {
 	say "installing $* with apt (a minute or so)"
 	if [ -z "${apt_updated:-}" ]; then
 		apt-get update -qq || return 1
 		apt_updated=1
 	fi
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+	without_services env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
+
+# without_services COMMAND...: meanwhile packages may not start services, unless this
+# machine has a policy of its own (Debian policy 9.3.3.1, invoke-rc.d(8); 101: not allowed)
+without_services() (
+	policy=/usr/sbin/policy-rc.d
+	if [ ! -e "$policy" ]; then
+		trap 'rm -f "$policy"' EXIT
+		trap 'exit 129' HUP
+		trap 'exit 130' INT
+		trap 'exit 143' TERM
+		printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" || exit 1
+	fi
+	"$@"
+)
 
 need_go() { have go || die "Go is not installed; see https://go.dev/doc/install (go.mod names the version)"; }
 
@@ -70,6 +84,10 @@ test_tools() {
 	have gcc || missing+=(gcc libc6-dev) # Go's race detector
 	if [ ${#missing[@]} -gt 0 ] && can_install; then
 		apt_install "${missing[@]}" fonts-dejavu-core || die "apt could not install ${missing[*]}"
+		local package
+		for package in "${missing[@]}"; do
+			case $package in nginx | haproxy) update-rc.d "$package" disable ;; esac # nor at the next start of the machine
+		done
 	fi
 }
 
