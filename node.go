@@ -171,12 +171,11 @@ func (n *Node) startHost(cfg *config) (gater connmgr.ConnectionGater, err error)
 		libp2p.NoListenAddrs, // see listen
 		libp2p.AddrsFactory(n.addrs(cfg.announce)),
 	}
+	resources, conns := cfg.resources, cfg.conns // as given
 	if err := cfg.size(); err != nil {
 		return nil, err
 	}
-	if cfg.resources != nil {
-		opts = append(opts, libp2p.ResourceManager(cfg.resources))
-	}
+	opts = append(opts, libp2p.ResourceManager(cfg.resources))
 	if cfg.conns != nil {
 		opts = append(opts, libp2p.ConnectionManager(cfg.conns))
 	}
@@ -189,6 +188,12 @@ func (n *Node) startHost(cfg *config) (gater connmgr.ConnectionGater, err error)
 		return nil
 	})
 	if n.host, err = libp2p.New(opts...); err != nil {
+		if resources == nil {
+			err = errors.Join(err, cfg.resources.Close())
+		}
+		if conns == nil && cfg.conns != nil {
+			err = errors.Join(err, cfg.conns.Close())
+		}
 		return nil, err
 	}
 	n.undo.Add(n.host.Close)

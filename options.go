@@ -276,7 +276,8 @@ func WithRegisterer(r prometheus.Registerer) Option {
 
 func (c *config) metrics() libp2p.Option {
 	if c.registerer == nil {
-		return libp2p.DisableMetrics()
+		// the event bus registers its metrics all the same
+		return libp2p.ChainOptions(libp2p.PrometheusRegisterer(prometheus.NewRegistry()), libp2p.DisableMetrics())
 	}
 	return libp2p.PrometheusRegisterer(c.registerer)
 }

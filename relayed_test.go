@@ -114,9 +114,11 @@ func TestRelayRestart(t *testing.T) {
 }
 
 func TestPrivateNetworkHasNoWebRTC(t *testing.T) {
-	_, err := tango.New(tango.WithListen(), tango.WithHostOptions(libp2p.PrivateNetwork(make([]byte, 32))))
-	if err == nil || !strings.Contains(err.Error(), "private network") {
-		t.Errorf("error %v", err)
+	for name, opt := range map[string]tango.Option{"relay": tango.WithRelay(), "other": tango.WithDiscovery()} {
+		_, err := tango.New(tango.WithListen(), opt, tango.WithHostOptions(libp2p.PrivateNetwork(make([]byte, 32))))
+		if err == nil || !strings.Contains(err.Error(), "private network") {
+			t.Errorf("%s: error %v", name, err)
+		}
 	}
 }
 

@@ -16,14 +16,18 @@ import (
 // reservation.
 const SpareConns = 256
 
-// size chooses the managers that the caller has not given, for a relay or for
-// who is reached through one.
+// size chooses the managers that the caller has not given, for a relay, for who
+// is reached through one or for others: go-libp2p's own counts for nobody too.
 func (c *config) size() (err error) {
-	switch {
-	case c.relay != nil:
+	if c.relay != nil {
 		return c.sizeFor(c.relay.limits)
-	case c.relays != nil && c.resources == nil:
-		c.resources, err = c.resourceManager(func(*rcmgr.ScalingLimitConfig) {}, webrtc.ResourceManagerOptions(webrtc.DefaultPerRelay))
+	}
+	if c.resources == nil {
+		var opts []rcmgr.Option
+		if c.relays != nil {
+			opts = webrtc.ResourceManagerOptions(webrtc.DefaultPerRelay)
+		}
+		c.resources, err = c.resourceManager(func(*rcmgr.ScalingLimitConfig) {}, opts)
 	}
 	return err
 }

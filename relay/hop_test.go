@@ -101,7 +101,8 @@ func echoThrough(t *testing.T, a, rh, b host.Host) network.Stream {
 	return s
 }
 
-// metric returns the value of a counter with one label.
+// metric returns the value of a counter or gauge with one label, of a histogram how
+// many values it has.
 func metric(t *testing.T, r prometheus.Gatherer, name, label string) float64 {
 	t.Helper()
 	families, err := r.Gather()
@@ -111,7 +112,7 @@ func metric(t *testing.T, r prometheus.Gatherer, name, label string) float64 {
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			if f.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
-				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 	}
