@@ -197,7 +197,17 @@ func (n *Node) startHost(cfg *config) (gater connmgr.ConnectionGater, err error)
 		return nil, err
 	}
 	n.undo.Add(n.host.Close)
+	n.undo.AddFunc(n.closeListeners)
 	return gater, nil
+}
+
+// closeListeners comes before the host ends its connections: that does both at once,
+// and who then dials again at once, as browsers do, would now and then be let in
+// and lose that connection too, instead of being told that nobody is there.
+func (n *Node) closeListeners() {
+	if swarm, ok := n.host.Network().(interface{ ListenClose(addrs ...ma.Multiaddr) }); ok {
+		swarm.ListenClose(n.host.Network().ListenAddresses()...)
+	}
 }
 
 // addrs tells others what is announced, or listened on (by the certificate's

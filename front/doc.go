@@ -42,6 +42,28 @@
 // proxy_protocol on in a stream block. HAProxy: option forwardfor, or
 // send-proxy or send-proxy-v2 at the server.
 //
+// # Restarts
+//
+// A proxy can keep browsers from noticing that the host behind it is started again,
+// after a crash too. A page of js-libp2p that listens on /p2p-circuit dials its relay
+// once when the connection ends, and if that fails it stays away; HAProxy holds the dial
+// and tries the host once a second:
+//
+//	backend relay
+//		mode http
+//		option forwardfor
+//		retries 10
+//		retry-on conn-failure empty-response
+//		server relay 127.0.0.1:4001
+//
+// js-libp2p waits 5 s, so that the host may be away for 3 s; away for 4.5 s was too
+// long. It forgets the relay's addresses an hour after it has learnt them, and then
+// does not dial, unless createLibp2p is given peerStore: { maxAddressAge: Infinity }.
+// The server must have no check, as HAProxy does not wait for one that counts as
+// down. nginx does not wait either: it answers 502. A page that listens on
+// <relay>/p2p-circuit does not come back by itself, whatever the proxy does (js-libp2p
+// issue 3601). Chromium 156, Firefox 153 and HAProxy 2.6 were tested.
+//
 // # TLS
 //
 // /tls/ws listeners show the [Certificate] of [WithCertificate], which follows its

@@ -87,26 +87,31 @@ func newChaos(t *testing.T) *chaos {
 	browser := StartAgent(t, Chromium)
 	c.peers = []*Peer{browser.Open(t), browser.Open(t), StartAgent(t, Node).Open(t), StartAgent(t, Go).Open(t), StartAgent(t, Go).Open(t)}
 	c.pairs = [][2]*Peer{{c.peers[0], c.peers[1]}, {c.peers[3], c.peers[2]}, {c.peers[4], c.peers[0]}, {c.peers[3], c.peers[4]}}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	dial := false
-	for i, p := range c.peers {
-		p.Name = fmt.Sprintf("%s %d", p.Name, i)
-		if err := p.Start(ctx, Config{Relays: addrs[:1], Dial: &dial, KeepAlive: true}); err != nil {
-			t.Fatalf("%s does not get a reservation: %v", p.Name, err)
-		}
-	}
-	for _, pair := range c.pairs {
-		if err := pair[0].Dial(ctx, pair[1].ID, webrtcAddrs(t, pair[1])); err != nil {
-			t.Fatalf("%s dials %s: %v", pair[0].Name, pair[1].Name, err)
-		}
-		c.direct = append(c.direct, pair[0].AwaitDirect(t, 10*time.Second, pair[1].ID))
-	}
+	c.meet(t, Config{Relays: addrs[:1], Comeback: Loop})
 	Await(t, 20*time.Second, "everybody talks over circuits", func(ctx context.Context) (bool, error) {
 		s, err := c.crowd.do(ctx, crowdRequest{Op: "status"})
 		return s.Done["held"] == chaosPeers && s.Done["talked"] == chaosPeers, fmt.Errorf("%w: %v", err, s)
 	})
 	return c
+}
+
+// meet starts the whole peers, and connects those of each pair.
+func (c *chaos) meet(t *testing.T, config Config) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dial := false
+	config.Dial = &dial
+	for i, p := range c.peers {
+		p.Name = fmt.Sprintf("%s %d", p.Name, i)
+		if err := p.Start(ctx, config); err != nil {
+			t.Fatalf("%s does not get a reservation: %v", p.Name, err)
+		}
+	}
+	for _, pair := range c.pairs {
+		(&pairing{dialler: pair[0].tab.agent.Kind, listener: pair[1].tab.agent.Kind, a: pair[0], b: pair[1]}).meet(t)
+		c.direct = append(c.direct, pair[0].AwaitDirect(t, time.Second, pair[1].ID))
+	}
 }
 
 // startRelayAt starts a relay with default limits at n addresses that are neither
@@ -142,22 +147,14 @@ func sandboxAddresses(t testing.TB, n int) {
 // recover waits until everybody is back, and fails unless that was soon.
 func (c *chaos) recover(t *testing.T, since time.Time) {
 	t.Helper()
-	took := make([]time.Duration, len(c.peers)+1)
 	ctx, cancel := context.WithDeadline(t.Context(), since.Add(comeback))
 	defer cancel()
+	var took time.Duration
 	var wg sync.WaitGroup
-	for i, p := range c.peers {
-		wg.Go(func() { took[i] = c.reached(ctx, t, p.ID, since) })
-	}
-	wg.Go(func() { took[len(c.peers)] = c.held(ctx, t, since) })
+	wg.Go(func() { took = c.held(ctx, t, since) })
+	c.returned(t, since)
 	wg.Wait()
-	for i, p := range c.peers {
-		t.Logf("%s was reached through the relay after %v", p.Name, took[i].Round(time.Millisecond))
-		if took[i] > comeback/2 {
-			p.dump(t) // it was close
-		}
-	}
-	t.Logf("all %d light peers had a reservation after %v", chaosPeers, took[len(c.peers)].Round(time.Millisecond))
+	t.Logf("all %d light peers had a reservation after %v", chaosPeers, took.Round(time.Millisecond))
 	s, err := c.crowd.do(t.Context(), crowdRequest{Op: "status"})
 	if err != nil {
 		t.Fatal(err)
@@ -169,6 +166,31 @@ func (c *chaos) recover(t *testing.T, since time.Time) {
 		return s.Done["talked"] == chaosPeers, fmt.Errorf("%w: %v", err, s)
 	})
 	t.Logf("what failed meanwhile: %v", c.failed)
+	c.stayed(t)
+}
+
+// returned waits until all whole peers can be reached through the relay.
+func (c *chaos) returned(t *testing.T, since time.Time) {
+	t.Helper()
+	ctx, cancel := context.WithDeadline(t.Context(), since.Add(comeback))
+	defer cancel()
+	took := make([]time.Duration, len(c.peers))
+	var wg sync.WaitGroup
+	for i, p := range c.peers {
+		wg.Go(func() { took[i] = c.reached(ctx, t, p.ID, since) })
+	}
+	wg.Wait()
+	for i, p := range c.peers {
+		t.Logf("%s was reached through the relay after %v", p.Name, took[i].Round(time.Millisecond))
+		if took[i] > comeback/2 {
+			p.dump(t) // it was close
+		}
+	}
+}
+
+// stayed fails unless the direct connections are those of the beginning, and work.
+func (c *chaos) stayed(t *testing.T) {
+	t.Helper()
 	for i, pair := range c.pairs {
 		if now := pair[0].AwaitDirect(t, time.Second, pair[1].ID); now.ID != c.direct[i].ID {
 			t.Errorf("%s lost its direct connection to %s: had %s, has %s", pair[0].Name, pair[1].Name, c.direct[i].ID, now.ID)

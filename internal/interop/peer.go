@@ -19,14 +19,25 @@ type Config struct {
 	Interval  int      `json:"interval,omitempty"` // ms between announcements; 0: js-libp2p's default, 10 s
 	Subscribe []string `json:"subscribe,omitempty"`
 	Dial      *bool    `json:"dial,omitempty"` // nil: true
-	// KeepAlive has a js-libp2p peer come back to a relay that was away; a Go peer always does.
-	KeepAlive bool `json:"keepAlive,omitempty"`
+	// Comeback is how a js-libp2p peer comes back to a relay that was away, if it does; a Go peer always does.
+	Comeback Comeback `json:"comeback,omitempty"`
 	// ICEServers are URLs of STUN servers.
 	ICEServers []string `json:"iceServers,omitempty"`
 	// Invite is a token for relays that want one; of js-libp2p only.
 	Invite      string `json:"invite,omitempty"`
 	InviteAfter int    `json:"inviteAfter,omitempty"` // ms from a connection to the invite
 }
+
+// Comeback is how a js-libp2p peer comes back to a relay that was away.
+type Comeback string
+
+// The ways to come back.
+const (
+	// Stock is by what js-libp2p does itself, one dial at the moment of the loss.
+	Stock Comeback = "stock"
+	// Loop is by a dial a second, too.
+	Loop Comeback = "loop"
+)
 
 // Peer is a peer of any [Kind]. A js-libp2p one in a browser has a profile of its own.
 type Peer struct {

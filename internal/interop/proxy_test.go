@@ -37,7 +37,7 @@ const nginxServer = `
 const haproxyServer = `
 		frontend public
 			mode MODE
-			bind 203.0.113.11:80
+			bind :80
 			default_backend relay
 		backend relay
 			mode MODE

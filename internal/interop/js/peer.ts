@@ -29,10 +29,12 @@ export interface Config {
   /** Dial what is discovered. Left out: true. */
   dial?: boolean
   /**
-   * Come back to a relay that was away. Without it js-libp2p reserves where it was told to once, and never again
-   * after the connection is lost (js-libp2p issue 3601); with it the peer looks for relays among those it has dialled.
+   * How to come back to a relay that was away. Left out: not at all, for js-libp2p reserves where it was told to once,
+   * and never again after the connection is lost (js-libp2p issue 3601). 'stock': the peer looks for relays among those
+   * it has dialled, which js-libp2p does again once, at the moment it loses one, and keeps their addresses for longer
+   * than js-libp2p's one hour. 'loop': and it dials the relay itself, once a second.
    */
-  keepAlive?: boolean
+  comeback?: 'stock' | 'loop'
   /** URLs of STUN servers. Left out: none; js-libp2p's own list asks four public ones, and the tests have no way out. */
   iceServers?: string[]
   /** A token for relays that want one. */
@@ -129,7 +131,7 @@ function create (config: Config): Promise<Libp2p<Services>> {
   }
   return createLibp2p<Services>({
     start: false,
-    addresses: { listen: ['/webrtc', ...config.relays.map((relay) => config.keepAlive === true ? '/p2p-circuit' : `${relay}/p2p-circuit`)] },
+    addresses: { listen: ['/webrtc', ...config.relays.map((relay) => config.comeback == null ? `${relay}/p2p-circuit` : '/p2p-circuit')] },
     transports: [
       webSockets(),
       webRTC({ rtcConfiguration: { iceServers: (config.iceServers ?? []).map((urls) => ({ urls })) } }),
@@ -139,6 +141,7 @@ function create (config: Config): Promise<Libp2p<Services>> {
     streamMuxers: [yamux()],
     // The browser default denies plain ws:// and private addresses, hence any test relay.
     connectionGater: { denyDialMultiaddr: () => false },
+    ...(config.comeback == null ? {} : { peerStore: { maxAddressAge: Infinity } }),
     peerDiscovery: [pubsubPeerDiscovery(discovery)],
     services: {
       identify: identify(),
@@ -153,11 +156,8 @@ function create (config: Config): Promise<Libp2p<Services>> {
 /** How often the application looks whether it has a connection to the relay. */
 const keepAliveMs = 1000
 
-/**
- * What an application does to come back to a relay: js-libp2p's reconnect queue tries once only, for a failed
- * WebSocket rejects with an Event, which its p-retry takes for a mistake in the code. Resolves once there is a reservation.
- */
-async function keepAlive (node: Libp2p<Services>, relays: Multiaddr[]): Promise<void> {
+/** Dials the relays that are to be found, and returns once there is a reservation. */
+async function find (node: Libp2p<Services>, relays: Multiaddr[]): Promise<Connection[]> {
   const reserved = new Promise<void>((resolve) => {
     node.addEventListener('transport:listening', () => {
       if (node.getMultiaddrs().some((address) => Circuit.matches(address))) {
@@ -165,15 +165,18 @@ async function keepAlive (node: Libp2p<Services>, relays: Multiaddr[]): Promise<
       }
     })
   })
-  for (const relay of relays) {
-    const { remotePeer } = await node.dial(relay)
-    setInterval(() => {
-      if (node.getConnections(remotePeer).length === 0) {
-        node.dial(relay).catch(() => { /* the next look tries again */ })
-      }
-    }, keepAliveMs)
-  }
+  const connections = await Promise.all(relays.map(async (relay) => await node.dial(relay)))
   await reserved
+  return connections
+}
+
+/** What an application does to come back to a relay, for js-libp2p dials it once only. */
+function keepAlive (node: Libp2p<Services>, relays: Connection[]): void {
+  setInterval(() => {
+    for (const { remoteAddr } of relays.filter(({ remotePeer }) => node.getConnections(remotePeer).length === 0)) {
+      node.dial(remoteAddr).catch(() => { /* the next look tries again */ })
+    }
+  }, keepAliveMs)
 }
 
 export class Peer {
@@ -200,8 +203,11 @@ export class Peer {
     node.addEventListener('peer:discovery', (event) => { this.#onDiscovery(node, event.detail) })
     this.#received = await exercise.serve(node)
     await node.start()
-    if (config.keepAlive === true) {
-      await keepAlive(node, config.relays.map((relay) => multiaddr(relay)))
+    if (config.comeback != null) {
+      const relays = await find(node, config.relays.map((relay) => multiaddr(relay)))
+      if (config.comeback === 'loop') {
+        keepAlive(node, relays)
+      }
     }
     this.#noteReservation(node)
     for (const topic of config.subscribe ?? []) {
