@@ -24,9 +24,8 @@ type metrics struct {
 	dropped      prometheus.Counter
 	unsaved      prometheus.Counter
 	stun         *prometheus.CounterVec
-	// announcements are those dropped
-	announcements *prometheus.CounterVec
-	unregister    func()
+	unforwarded  *prometheus.CounterVec // announcements, by reason
+	unregister   func()
 }
 
 // newMetrics registers them. The bytes are counted when they are asked for, of
@@ -55,9 +54,9 @@ func newMetrics(r prometheus.Registerer, bytes func() float64) (*metrics, error)
 			vec("reservation_rejections_total", "RESERVE requests refused, by reason.", "reason"),
 			vec("connection_rejections_total", "CONNECT requests refused, by reason.", "reason"),
 		},
-		stun:          vec("stun_requests_total", "STUN requests, by outcome.", "outcome"),
-		announcements: vec("announcements_dropped_total", "Announcements not forwarded, by reason.", "reason"),
-		causes:        vec("connection_causes_total", "Circuits closed, by cause.", "cause"),
+		stun:        vec("stun_requests_total", "STUN requests, by outcome.", "outcome"),
+		unforwarded: vec("announcements_dropped_total", "Announcements not forwarded, by reason.", "reason"),
+		causes:      vec("connection_causes_total", "Circuits closed, by cause.", "cause"),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: ns, Subsystem: sub, Name: "connection_duration_seconds", Help: "How long circuits were open.",
 		}),
@@ -70,7 +69,7 @@ func newMetrics(r prometheus.Registerer, bytes func() float64) (*metrics, error)
 	}
 	var err error
 	m.unregister, err = prom.Register(r, m.status, m.reservations, m.changes, m.circuits, m.responses[0], m.responses[1],
-		m.rejections[0], m.rejections[1], m.causes, m.duration, m.bytes, m.stun, m.announcements, m.unread, m.dropped, m.unsaved)
+		m.rejections[0], m.rejections[1], m.causes, m.duration, m.bytes, m.stun, m.unforwarded, m.unread, m.dropped, m.unsaved)
 	return m, err
 }
 

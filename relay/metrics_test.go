@@ -22,6 +22,7 @@ var elsewhere = []string{
 	"requests_unread_total",        // TestUnreadRequestsAreBounded
 	"stun_requests_total",          // TestSTUN
 	"events_dropped_total",         // TestDroppedEventsAreCounted
+	"announcements_dropped_total",  // TestSpammers
 }
 
 // registrations is a registry that knows the names of what was registered.

@@ -35,7 +35,7 @@ func newGuard(h host.Host, cfg *config, hop *hop) *guard {
 			return netip.Addr{}
 		},
 		strike:  hop.strike,
-		dropped: hop.metrics.announcements,
+		dropped: hop.metrics.unforwarded,
 	}
 }
 

@@ -23,15 +23,21 @@ import (
 	"github.com/tangop2p/tango/relay"
 )
 
-// announcement is the n-th that an author signs.
+// announcement is the n-th of an author.
 func announcement(t *testing.T, author crypto.PrivKey, n int) *pb.Message {
 	t.Helper()
-	id, err := peer.IDFromPrivateKey(author)
+	at := ma.StringCast("/ip4/192.0.2.1/tcp/4001/ws")
+	data, err := (&discovery.Record{Key: author.GetPublic(), Addrs: []ma.Multiaddr{at}}).Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := ma.StringCast("/ip4/192.0.2.1/tcp/4001/ws")
-	data, err := (&discovery.Record{Key: author.GetPublic(), Addrs: []ma.Multiaddr{at}}).Marshal()
+	return signed(t, author, n, data)
+}
+
+// signed is the n-th message of an author.
+func signed(t *testing.T, author crypto.PrivKey, n int, data []byte) *pb.Message {
+	t.Helper()
+	id, err := peer.IDFromPrivateKey(author)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,6 +109,11 @@ func TestSpammers(t *testing.T) {
 				return m
 			}
 		}, 20, false, "signature"},
+		"is not understood": {func(t *testing.T, h host.Host) func(int) *pb.Message {
+			t.Helper()
+			key := h.Peerstore().PrivKey(h.ID())
+			return func(n int) *pb.Message { return signed(t, key, n, []byte{0xff}) }
+		}, 20, false, "record"},
 	}
 	for name, c := range tests {
 		t.Run(name, func(t *testing.T) {
