@@ -13,6 +13,7 @@ import (
 
 	"github.com/tangop2p/tango/identity"
 	"github.com/tangop2p/tango/relay"
+	"github.com/tangop2p/tango/reservation"
 )
 
 // startWith starts a peer with an invite, which may be empty.
@@ -105,6 +106,38 @@ func TestMembers(t *testing.T) {
 		err := late.Start(ctx, Config{Relays: at.Addrs, Invite: shared})
 		return err == nil, err
 	})
+}
+
+// TestGoMember: package reservation presents its invite by itself, and says why there
+// is no reservation without.
+func TestGoMember(t *testing.T) {
+	issuer, err := identity.Ephemeral()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := StartRelay(t, "-invite-issuers", file(t, issuer.ID().String()))
+	self, err := peer.AddrInfoFromString(at.Addrs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := relay.NewInvite(issuer.PrivKey(), relay.Invite{Audience: self.ID, Expires: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep := func(limit time.Duration, opts ...reservation.Option) error {
+		k, err := reservation.New(stockHost(t), []peer.AddrInfo{*self}, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = k.Close() })
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		return k.Wait(ctx)
+	}
+	if err := keep(10*time.Second, reservation.WithInvite(token)); err != nil {
+		t.Errorf("with an invite: %v", err)
+	}
+	wantDenied(t, "without an invite", keep(5*time.Second)) // of which the relay waits 3 s for one
 }
 
 // TestAllowList: js-libp2p as it is gets a reservation if it is on the list.
