@@ -13,6 +13,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	webrtcdirect "github.com/libp2p/go-libp2p/p2p/transport/webrtc"
 	webtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
@@ -130,10 +132,11 @@ func (n *Node) startPubSub(cfg *config) (err error) {
 	if cfg.relay != nil {
 		opts := append([]relay.Option{relay.WithRegisterer(cfg.registerer)}, cfg.relay.opts...)
 		opts = append(opts, relay.WithPubSubOptions(cfg.pubsub...))
-		if n.relay, err = relay.New(n.host, opts...); err != nil {
+		if n.relay, err = relay.New(relayHost{n.host}, opts...); err != nil {
 			return err
 		}
 		n.undo.Add(n.relay.Close)
+		n.undo.AddFunc(n.closeIdentify)
 		n.pubsub = n.relay.PubSub()
 	}
 	if n.pubsub != nil {
@@ -145,6 +148,21 @@ func (n *Node) startPubSub(cfg *config) (err error) {
 		return fmt.Errorf("start GossipSub: %w", err)
 	}
 	return nil
+}
+
+// relayHost does not tell peers what the relay no longer serves when it ends, be it
+// before its host by Shutdown. A browser that hears that this is no relay any more,
+// moments before its connection ends, does not dial it again. On a node that goes on
+// without its relay they are told with the next change of what it serves.
+type relayHost struct{ host.Host }
+
+func (h relayHost) RemoveStreamHandler(id protocol.ID) { h.Mux().RemoveHandler(id) }
+
+// closeIdentify comes before the end of all that would have the host tell the same.
+func (n *Node) closeIdentify() {
+	if h, ok := n.host.(interface{ IDService() identify.IDService }); ok {
+		_ = h.IDService().Close() // returns no error; the host closes it once more
+	}
 }
 
 // startHost returns the host's connection gater, which the host keeps to itself.
@@ -197,17 +215,7 @@ func (n *Node) startHost(cfg *config) (gater connmgr.ConnectionGater, err error)
 		return nil, err
 	}
 	n.undo.Add(n.host.Close)
-	n.undo.AddFunc(n.closeListeners)
 	return gater, nil
-}
-
-// closeListeners comes before the host ends its connections: that does both at once,
-// and who then dials again at once, as browsers do, would now and then be let in
-// and lose that connection too, instead of being told that nobody is there.
-func (n *Node) closeListeners() {
-	if swarm, ok := n.host.Network().(interface{ ListenClose(addrs ...ma.Multiaddr) }); ok {
-		swarm.ListenClose(n.host.Network().ListenAddresses()...)
-	}
 }
 
 // addrs tells others what is announced, or listened on (by the certificate's
