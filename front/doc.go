@@ -85,6 +85,8 @@
 // more. Plain HTTP requests stop there: the gater is asked about each client, the
 // resource manager goes on counting the proxy's connection. [HeaderTimeout],
 // [HandshakeTimeout], [MaxHeaderBytes] and [MaxHops] bound what comes before libp2p.
+// A connection that is refused is closed a second later, unless 256 are waiting for
+// that at its port: who dials again and again is kept busy.
 //
 // A trusted proxy must set or append to its header. One that hands on what the
 // client sent lets clients choose their address.

@@ -5,7 +5,23 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/transport"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
+
+// RefusalDelay and MaxRefused are those of a gate.
+const (
+	RefusalDelay = refusalDelay
+	MaxRefused   = maxRefused
+)
+
+// NewGate is what accepts from a TCP port.
+func NewGate(l manet.Listener, rm network.ResourceManager) transport.GatedMaListener {
+	m, _ := newMetrics(nil, nil) // fails with a registerer only
+	return (&door{front: &Front{metrics: m}, resources: rm}).GateMaListener(l)
+}
 
 // ClientOf is what a front that trusts these networks makes of headers.
 func ClientOf(h http.Header, trusted ...string) (netip.AddrPort, error) {

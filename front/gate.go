@@ -24,6 +24,14 @@ import (
 // descriptor left, say. Stock go-libp2p's shared listener ends then.
 const acceptPause = 50 * time.Millisecond
 
+// refusalDelay is how long a connection that was refused is kept, unread, before it is
+// closed: who dials again as soon as it is refused dials that much less often. There
+// are at most maxRefused of them at a port; others are closed at once.
+const (
+	refusalDelay = time.Second
+	maxRefused   = 256
+)
+
 // peekSize is how many bytes tcpreuse tells protocols by.
 const peekSize = 3
 
@@ -71,7 +79,10 @@ func (f *Front) refuse(why reason, from ma.Multiaddr, err error) {
 // GateMaListener implements [transport.Upgrader]; tcpreuse calls it for each TCP
 // port.
 func (d *door) GateMaListener(l manet.Listener) transport.GatedMaListener {
-	g := &gate{Listener: l, door: d, ready: make(chan entrant), done: make(chan struct{})}
+	g := &gate{
+		Listener: l, door: d,
+		ready: make(chan entrant), refused: make(chan struct{}, maxRefused), done: make(chan struct{}),
+	}
 	go g.run()
 	return g
 }
@@ -109,9 +120,10 @@ func (s *settled) Accept() (manet.Conn, network.ConnManagementScope, error) {
 // tcpreuse for everybody.
 type gate struct {
 	manet.Listener
-	door  *door
-	ready chan entrant
-	done  chan struct{} // closed when nothing runs any more
+	door    *door
+	ready   chan entrant
+	refused chan struct{} // has one for each that is not closed yet
+	done    chan struct{} // closed when nothing runs any more
 }
 
 type entrant struct {
@@ -136,9 +148,9 @@ func (g *gate) Close() error {
 
 func (g *gate) run() {
 	ctx, cancel := context.WithCancel(context.Background())
-	var greeting sync.WaitGroup
+	var all sync.WaitGroup
 	defer close(g.done)
-	defer greeting.Wait()
+	defer all.Wait()
 	defer cancel()
 	for {
 		conn, err := g.Listener.Accept()
@@ -150,12 +162,27 @@ func (g *gate) run() {
 			return
 		}
 		scope := g.admit(conn)
-		if scope == nil {
-			_ = conn.Close()
+		if scope != nil {
+			all.Go(func() { g.greet(ctx, entrant{conn, scope}) })
 			continue
 		}
-		greeting.Go(func() { g.greet(ctx, entrant{conn, scope}) })
+		select {
+		case g.refused <- struct{}{}:
+			all.Go(func() { g.dismiss(ctx, conn) })
+		default:
+			_ = conn.Close()
+		}
 	}
+}
+
+// dismiss closes a refused connection after a while.
+func (g *gate) dismiss(ctx context.Context, conn manet.Conn) {
+	select {
+	case <-time.After(refusalDelay):
+	case <-ctx.Done():
+	}
+	_ = conn.Close()
+	<-g.refused
 }
 
 // admit asks gater and resource manager; nil says that one of them refuses.

@@ -102,13 +102,14 @@
 //
 // Peers, and all peers of one IPv4 address or IPv6 /56 together, have a pace. A
 // peer may make 64 requests at once and then 4 a second, an address 4 for each
-// reservation that it may hold and then one a second for each; as many
-// announcements as of an address are forwarded of a peer too. What comes faster is
-// refused with RESOURCE_LIMIT_EXCEEDED, or not forwarded. A peer that was refused so
-// 16 times, less one a second, loses its connection, and so does one that announces
-// itself more than 64 times at once and then 10 times a second; what is not a request
-// counts four times, and so does a message with a false signature. A host's
-// connections are paced by its resource manager, see [Limits.ResourceManagerOptions].
+// reservation that it may hold and then one a second for each. An address, and a
+// peer, may pass on 2 announcements for each such reservation and then one a second for
+// each. What comes faster is refused with RESOURCE_LIMIT_EXCEEDED, or not forwarded. A
+// peer that was refused so 16 times, less one a second, loses its connection, and so
+// does one that is as often faster with announcements of itself than 16 at once and then
+// 2 a second; what is not a request counts four times, and so does a message with a
+// false signature. A host's connections are paced by its resource manager, see
+// [Limits.ResourceManagerOptions].
 //
 // # Wire format
 //

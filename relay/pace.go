@@ -24,12 +24,12 @@ const (
 	garbage = 4
 	// ownAnnouncements is how many announcements of itself a peer may make at once, and
 	// then one in ownPause: js-libp2p makes one in 10 s.
-	ownAnnouncements, ownPause = 64, 100 * time.Millisecond
+	ownAnnouncements, ownPause = 16, 500 * time.Millisecond
 	// announcements is how many announcements of a peer or an address are forwarded
 	// at once, for each reservation that the address may hold; then one a second. A
 	// peer passes on what others say too: stock js peers that have two relays carry
 	// each announcement, one in 10 s of each peer, from one to the other.
-	announcements = 4
+	announcements = 2
 )
 
 // pace bounds how often a peer, and all of one IPv4 address or IPv6 /56, have the

@@ -80,7 +80,7 @@ func TestSpammers(t *testing.T) {
 		reason string // that is counted
 	}{
 		"announces itself all the time": {own, 500, true, "rate"},
-		"announces itself sometimes":    {own, 50, false, ""},
+		"announces itself sometimes":    {own, 16, false, ""},
 		"passes on what others say": {func(t *testing.T, _ host.Host) func(int) *pb.Message {
 			t.Helper()
 			return func(n int) *pb.Message {

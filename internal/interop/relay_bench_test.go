@@ -102,7 +102,7 @@ func BenchmarkRelay(b *testing.B) {
 	}
 	for _, other := range kinds[1:] {
 		for _, unit := range slices.Sorted(maps.Keys(figures[other.name])) {
-			b.Logf("tango to %s, %s: %.2f", other.name, unit, figures[kinds[0].name][unit]/figures[other.name][unit])
+			fmt.Printf("tango to %s, %s: %.2f\n", other.name, unit, figures[kinds[0].name][unit]/figures[other.name][unit])
 		}
 	}
 }
