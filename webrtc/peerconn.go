@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
@@ -78,6 +79,9 @@ func (t *Transport) newPeerConn(ctx context.Context, via network.Conn, offerer b
 	return p, nil
 }
 
+// checkInterval is pion's, between two requests to find out whether a pair works.
+const checkInterval = 200 * time.Millisecond
+
 // settings are those for a connection that is signaled over via.
 func (t *Transport) settings(via network.Conn) pion.SettingEngine {
 	var e pion.SettingEngine
@@ -89,6 +93,9 @@ func (t *Transport) settings(via network.Conn) pion.SettingEngine {
 	e.SetPrflxAcceptanceMinWait(0)
 	e.SetSrflxAcceptanceMinWait(0)
 	e.SetICETimeouts(t.cfg.limits.DisconnectAfter, t.cfg.limits.LostAfter, keepAlive)
+	// pion by itself gives a pair up after 1.6 s without an answer. A busy machine, or a
+	// remote that is not ready, takes longer; STUN would go on for 39.5 s (RFC 8489 §6.2.1).
+	e.SetICEMaxBindingRequests(uint16(t.cfg.limits.Timeout / checkInterval))
 	// The cookie (RFC 6347 §4.2.1) proves an address that ICE has just proved
 	// with a password; it would cost a round trip.
 	e.SetDTLSInsecureSkipHelloVerify(true)
