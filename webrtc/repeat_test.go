@@ -14,38 +14,53 @@ import (
 	"github.com/pion/transport/v5/stdnet"
 )
 
+// filtered is a network that loses what drops says.
+type filtered struct {
+	*stdnet.Net
+	drops func(packet []byte) bool
+}
+
+func newFiltered(t *testing.T, drops func(packet []byte) bool) *filtered {
+	t.Helper()
+	n, err := stdnet.NewNet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &filtered{n, drops}
+}
+
+func (n *filtered) ListenUDP(network string, addr *net.UDPAddr) (transport.UDPConn, error) {
+	c, err := n.Net.ListenUDP(network, addr)
+	return &filteredConn{c, n.drops}, err
+}
+
+type filteredConn struct {
+	transport.UDPConn
+	drops func(packet []byte) bool
+}
+
+func (c *filteredConn) WriteTo(p []byte, to net.Addr) (int, error) {
+	if c.drops(p) {
+		return len(p), nil
+	}
+	return c.UDPConn.WriteTo(p, to)
+}
+
 // losing is a network that loses one packet of DTLS when told to.
 type losing struct {
-	*stdnet.Net
+	*filtered
 	sent atomic.Int64 // packets of DTLS
 	lose atomic.Int64 // the number of the one that is lost
 }
 
 func newLosing(t *testing.T) *losing {
 	t.Helper()
-	n, err := stdnet.NewNet()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &losing{Net: n}
-}
-
-func (n *losing) ListenUDP(network string, addr *net.UDPAddr) (transport.UDPConn, error) {
-	c, err := n.Net.ListenUDP(network, addr)
-	return &losingConn{c, n}, err
-}
-
-type losingConn struct {
-	transport.UDPConn
-	net *losing
-}
-
-func (c *losingConn) WriteTo(p []byte, to net.Addr) (int, error) {
-	const dtlsFirst, dtlsLast = 20, 63 // RFC 7983 §7
-	if p[0] >= dtlsFirst && p[0] <= dtlsLast && c.net.sent.Add(1) == c.net.lose.Load() {
-		return len(p), nil
-	}
-	return c.UDPConn.WriteTo(p, to)
+	n := new(losing)
+	n.filtered = newFiltered(t, func(p []byte) bool {
+		const dtlsFirst, dtlsLast = 20, 63 // RFC 7983 §7
+		return p[0] >= dtlsFirst && p[0] <= dtlsLast && n.sent.Add(1) == n.lose.Load()
+	})
+	return n
 }
 
 // TestRepeatedReset does not hit the next channel with the id. A side that is not
