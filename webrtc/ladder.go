@@ -43,9 +43,12 @@ const (
 	// A lost path is rebuilt that often when there is nothing left to the peer.
 	maxRebuilds    = 8
 	minRebuildWait = 500 * time.Millisecond
-	// pseudoTTL is none of those that identify expires (TempAddrTTL and the ones
-	// for connected peers), which runs on the relayed connection meanwhile.
+	// Identify of another connection to the peer may end just when it is dialled.
+	// It expires what has TempAddrTTL or one of the TTLs for connected peers, so
+	// these are others. heldTTL is above RecentlyConnectedAddrTTL (15 min), as
+	// AddAddrs replaces shorter TTLs only.
 	pseudoTTL = time.Minute
+	heldTTL   = 16 * time.Minute
 )
 
 // ladder makes the path to one peer direct. It runs while there is a relayed
@@ -367,10 +370,12 @@ func (u *upgrader) approach(ctx context.Context, p peer.ID) (Stage, error) {
 		return StageRelayDial, ErrClosed
 	}
 	r.dialling++
+	var again []ma.Multiaddr
 	if r.relayed != nil {
-		u.t.host.Peerstore().AddAddr(p, r.relayed, peerstore.TempAddrTTL)
+		again = append(again, r.relayed)
 	}
 	u.mu.Unlock()
+	defer u.hold(p, again)()
 	defer func() {
 		u.mu.Lock()
 		defer u.mu.Unlock()
@@ -393,6 +398,25 @@ func (u *upgrader) approach(ctx context.Context, p peer.ID) (Stage, error) {
 	}
 	u.t.record(p, tr, err)
 	return tr.stage(), err
+}
+
+// hold keeps addresses of a peer in the peerstore, whatever identify says, until
+// release is called.
+func (u *upgrader) hold(p peer.ID, addrs []ma.Multiaddr) (release func()) {
+	ps := u.t.host.Peerstore()
+	u.mu.Lock()
+	u.held[p]++
+	u.mu.Unlock()
+	ps.AddAddrs(p, addrs, heldTTL)
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if u.held[p]--; u.held[p] > 0 {
+			return
+		}
+		delete(u.held, p)
+		ps.UpdateAddrs(p, heldTTL, peerstore.RecentlyConnectedAddrTTL)
+	}
 }
 
 // noReservation says whether a relay has answered so. The circuit client keeps

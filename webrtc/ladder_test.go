@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 
 	"github.com/tangop2p/tango/webrtc"
@@ -44,6 +46,32 @@ func TestHolePunchGoesFirst(t *testing.T) {
 	}
 	if want := []webrtc.Rung{webrtc.RungDCUtR, webrtc.RungDirect}; !slices.Equal(rungs, want) {
 		t.Errorf("rungs %v, want %v\n%v", rungs, want, a.Explain(b.ID()))
+	}
+}
+
+// Identify of an older connection may be done just when the peer is dialled
+// anew. It expires what the peer does not announce, as in idService.consumeMessage
+// of go-libp2p, but not the addresses that the user gave for this very dial.
+func TestIdentifyDuringConnect(t *testing.T) {
+	r, g := newRelay(t), &gater{}
+	a, b := newGated(t, r, g), newPeer(t, r)
+	g.onDial = func(p peer.ID) {
+		for _, ttl := range []time.Duration{peerstore.RecentlyConnectedAddrTTL, peerstore.ConnectedAddrTTL} {
+			a.Peerstore().UpdateAddrs(p, ttl, peerstore.TempAddrTTL)
+		}
+		a.Peerstore().UpdateAddrs(p, peerstore.TempAddrTTL, 0)
+	}
+	for range 2 {
+		connect(t, a, b)
+		_ = a.Network().ClosePeer(b.ID())
+		await(t, "both sides have closed", func() bool {
+			return len(a.Network().ConnsToPeer(b.ID()))+len(b.Network().ConnsToPeer(a.ID())) == 0
+		})
+	}
+	// They are kept no longer than others that were used.
+	g.onDial(b.ID())
+	if left := a.Peerstore().Addrs(b.ID()); len(left) > 0 {
+		t.Errorf("kept for good: %v", left)
 	}
 }
 

@@ -62,6 +62,7 @@ type gater struct {
 	mu     sync.Mutex
 	refuse string
 	asked  []string
+	onDial func(peer.ID) // if not nil, called when a peer is about to be dialled
 }
 
 func (g *gater) ask(format string, args ...any) bool {
@@ -94,7 +95,13 @@ func (g *gater) has(q string) bool {
 	return false
 }
 
-func (g *gater) InterceptPeerDial(peer.ID) bool { return g.ask("dial peer") }
+func (g *gater) InterceptPeerDial(p peer.ID) bool {
+	if g.onDial != nil {
+		g.onDial(p)
+	}
+	return g.ask("dial peer")
+}
+
 func (g *gater) InterceptAddrDial(_ peer.ID, a ma.Multiaddr) bool {
 	return g.ask("dial %v", a)
 }

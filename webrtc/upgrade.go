@@ -12,7 +12,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -58,6 +57,7 @@ type upgrader struct {
 	closed  bool                // guarded by mu
 	records map[peer.ID]*record // guarded by mu
 	order   []peer.ID           // guarded by mu; of records, the oldest first
+	held    map[peer.ID]int     // guarded by mu; how many hold addresses of a peer
 }
 
 // record is what is remembered of a peer.
@@ -81,7 +81,10 @@ type record struct {
 }
 
 func newUpgrader(t *Transport) (_ *upgrader, err error) {
-	u := &upgrader{t: t, events: make(chan any, maxEvents), records: make(map[peer.ID]*record)}
+	u := &upgrader{
+		t: t, events: make(chan any, maxEvents),
+		records: make(map[peer.ID]*record), held: make(map[peer.ID]int),
+	}
 	bus := t.host.EventBus()
 	emitter := func(e any) event.Emitter {
 		if err != nil {
@@ -366,9 +369,11 @@ func (u *upgrader) record(p peer.ID, a Attempt) {
 // and those in the host's peerstore. A relayed path stays, and attempts go on in
 // the background.
 func (t *Transport) Connect(ctx context.Context, p peer.ID, addrs ...ma.Multiaddr) (Path, error) {
-	if err := t.addAddrs(p, addrs); err != nil {
+	addrs, err := t.bare(p, addrs)
+	if err != nil {
 		return Path{Kind: PathNone}, t.failed(p, StageDiscover, err)
 	}
+	defer t.upgrader.hold(p, addrs)()
 	path := pathTo(t.host, p)
 	if path.Kind == PathDirect {
 		return path, nil
@@ -386,21 +391,23 @@ func (t *Transport) Connect(ctx context.Context, p peer.ID, addrs ...ma.Multiadd
 	return t.upgrader.await(ctx, p)
 }
 
-func (t *Transport) addAddrs(p peer.ID, addrs []ma.Multiaddr) error {
+// bare returns addresses of a peer without its ID, if it has such.
+func (t *Transport) bare(p peer.ID, addrs []ma.Multiaddr) ([]ma.Multiaddr, error) {
 	if p == t.host.ID() {
-		return errors.New("it is this host itself")
+		return nil, errors.New("it is this host itself")
 	}
 	if err := p.Validate(); err != nil {
-		return err
+		return nil, err
 	}
+	all := make([]ma.Multiaddr, 0, len(addrs))
 	for _, a := range addrs {
 		bare, id := peer.SplitAddr(a)
 		if id != "" && id != p || bare == nil {
-			return fmt.Errorf("address %v is not one of %v", a, p)
+			return nil, fmt.Errorf("address %v is not one of %v", a, p)
 		}
-		t.host.Peerstore().AddAddr(p, bare, peerstore.TempAddrTTL)
+		all = append(all, bare)
 	}
-	return nil
+	return all, nil
 }
 
 // failed returns a ConnectError.
