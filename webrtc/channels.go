@@ -33,6 +33,7 @@ type channels struct {
 	init    chan channel  // the offerer's, once it is open
 	done    chan struct{} // closed by close
 	closer  closer
+	resets  *resets
 
 	wg sync.WaitGroup // what runs here
 
@@ -53,9 +54,9 @@ type early struct {
 
 // newChannels must come before SetRemoteDescription: js-libp2p opens channels
 // before the offerer is through with its own.
-func newChannels(pc *pion.PeerConnection, offerer bool) *channels {
+func newChannels(pc *pion.PeerConnection, offerer bool, r *resets) *channels {
 	c := &channels{
-		pc: pc, offerer: offerer,
+		pc: pc, offerer: offerer, resets: r,
 		init:    make(chan channel, 1),
 		done:    make(chan struct{}),
 		foreign: make(map[uint16]struct{}),

@@ -19,7 +19,8 @@ import (
 // later attempt counts (bad sequence number), the streams are never reset, and
 // who uses their ids again is not heard (https://github.com/pion/sctp/pull/508).
 // With them channels are closed in rounds, and a round begins only
-// while the remote has acknowledged all that was sent, so that none has to wait.
+// while the remote has acknowledged all that was sent, so that none has to wait,
+// and has answered all requests, so that none overtakes another.
 type closer struct {
 	mu      sync.Mutex
 	wire    *wire     // guarded by mu, as all below; nil with pion as the remote
@@ -43,6 +44,8 @@ type wire struct {
 	queued func() int           // bytes that the remote has not acknowledged
 	rtt    func() time.Duration // smoothed
 	hold   func(bool)           // keeps payload back
+	// resetting says whether the remote has not answered a request yet.
+	resetting func() bool
 }
 
 const (
@@ -125,7 +128,7 @@ func (c *closer) ready() bool {
 	switch {
 	case c.wire == nil:
 		return len(c.sent) < closeAtOnce
-	case len(c.sent) > 0 || time.Since(c.last) < 2*c.wire.rtt():
+	case len(c.sent) > 0 || time.Since(c.last) < 2*c.wire.rtt() || c.wire.resetting():
 		return false // a request may be under way
 	case c.wire.queued() == 0:
 		return true

@@ -42,8 +42,9 @@ func TestCloser(t *testing.T) {
 
 // fakeWire is the packets to a browser.
 type fakeWire struct {
-	bytes atomic.Int64
-	held  atomic.Bool
+	bytes     atomic.Int64
+	held      atomic.Bool
+	resetting atomic.Bool
 }
 
 func newRounds() (*closer, *fakeWire) {
@@ -52,7 +53,7 @@ func newRounds() (*closer, *fakeWire) {
 	c.watch(&wire{
 		queued: func() int { return int(w.bytes.Load()) },
 		rtt:    func() time.Duration { return 10 * time.Millisecond },
-		hold:   w.held.Store,
+		hold:   w.held.Store, resetting: w.resetting.Load,
 	})
 	return c, w
 }
@@ -111,6 +112,27 @@ func TestRoundsDoNotOverlap(t *testing.T) {
 		wantClosed(t, third, 0) // the remote may have closed the second by itself
 		pass(20*time.Millisecond + closePoll)
 		wantClosed(t, third, 1)
+	})
+}
+
+// TestRoundWaitsForAnswer, or a browser refused the second request and all later
+// ones. pion repeats a lost one after a second.
+func TestRoundWaitsForAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, w := newRounds()
+		defer c.stop()
+		first := closeMany(c, 1)
+		c.ended(first[0]) // the remote had closed it before
+		w.resetting.Store(true)
+		second := closeMany(c, 1)
+		pass(closeHurry + 2*closePatience)
+		wantClosed(t, second, 0)
+		if w.held.Load() {
+			t.Error("payload is kept back")
+		}
+		w.resetting.Store(false)
+		pass(closePoll)
+		wantClosed(t, second, 1)
 	})
 }
 

@@ -73,7 +73,8 @@ func newPionPair(t testing.TB, opts ...pairOption) (a, b *side) {
 func newSide(t testing.TB, offerer bool, cfg pairConfig) *side {
 	t.Helper()
 	var e pion.SettingEngine
-	e.LoggerFactory = pionLoggers{}
+	told := new(resets)
+	e.LoggerFactory = pionLoggers{told}
 	e.DetachDataChannels()
 	e.SetIncludeLoopbackCandidate(true)
 	e.SetIPFilter(net.IP.IsLoopback)
@@ -90,7 +91,7 @@ func newSide(t testing.TB, offerer bool, cfg pairConfig) *side {
 		t.Cleanup(func() { _ = pc.GracefulClose() })
 		return s
 	}
-	s.channels = newChannels(pc, offerer)
+	s.channels = newChannels(pc, offerer, told)
 	t.Cleanup(func() {
 		if s.conn != nil {
 			_ = s.Close()

@@ -66,7 +66,8 @@ func (t *Transport) newPeerConn(ctx context.Context, via network.Conn, offerer b
 		sctp:    make(chan struct{}),
 		down:    make(chan struct{}),
 	}
-	settings := t.settings(via)
+	settings, told := t.settings(via), new(resets)
+	settings.LoggerFactory = pionLoggers{told}
 	settings.SetICEBindingRequestHandler(func(_ *stun.Message, _, remote ice.Candidate, _ *ice.CandidatePair) bool {
 		p.give(signaling.Candidate{Candidate: "candidate:" + remote.Marshal(), SDPMid: new("0")})
 		return false // it is for ICE to choose the pair
@@ -74,7 +75,7 @@ func (t *Transport) newPeerConn(ctx context.Context, via network.Conn, offerer b
 	if p.PeerConnection, err = pion.NewAPI(pion.WithSettingEngine(settings)).NewPeerConnection(conf); err != nil {
 		return nil, fmt.Errorf("make a PeerConnection: %w", err)
 	}
-	p.channels = newChannels(p.PeerConnection, offerer)
+	p.channels = newChannels(p.PeerConnection, offerer, told)
 	p.watch()
 	return p, nil
 }
@@ -85,7 +86,6 @@ const checkInterval = 200 * time.Millisecond
 // settings are those for a connection that is signaled over via.
 func (t *Transport) settings(via network.Conn) pion.SettingEngine {
 	var e pion.SettingEngine
-	e.LoggerFactory = pionLoggers{}
 	e.DetachDataChannels()
 	// Waits for a better pair than the one that works. A browser behind an mDNS
 	// name that does not resolve shows up as peer-reflexive, for which pion

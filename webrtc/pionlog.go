@@ -15,11 +15,16 @@ var (
 // pionLoggers makes loggers that write at debug level what pion says, whatever
 // it takes to be wrong: mostly that is a remote's fault, and what is ours comes
 // back as an error.
-type pionLoggers struct{}
+type pionLoggers struct{ resets *resets } // nil if nobody wants to know
 
 var _ pionlog.LoggerFactory = pionLoggers{}
 
-func (pionLoggers) NewLogger(scope string) pionlog.LeveledLogger { return pionLogger{scope} }
+func (l pionLoggers) NewLogger(scope string) pionlog.LeveledLogger {
+	if scope == "sctp" && l.resets != nil {
+		return sctpLogger{pionLogger{scope}, l.resets}
+	}
+	return pionLogger{scope}
+}
 
 type pionLogger struct{ scope string }
 
@@ -43,3 +48,16 @@ func (l pionLogger) Warn(msg string)                   { l.log("warn", msg) }
 func (l pionLogger) Warnf(format string, args ...any)  { l.logf("warn", format, args) }
 func (l pionLogger) Error(msg string)                  { l.log("error", msg) }
 func (l pionLogger) Errorf(format string, args ...any) { l.logf("error", format, args) }
+
+// sctpLogger tells of what nothing else does.
+type sctpLogger struct {
+	pionLogger
+	resets *resets
+}
+
+func (l sctpLogger) Tracef(format string, args ...any) { l.resets.logged(format, args) }
+
+func (l sctpLogger) Debugf(format string, args ...any) {
+	l.resets.logged(format, args)
+	l.pionLogger.Debugf(format, args...)
+}

@@ -65,6 +65,53 @@ func TestSendQueue(t *testing.T) {
 	})
 }
 
+// TestSendQueueOnSlowPath has no more than keeps the path busy, so that another
+// stream need not wait for all of a big one.
+func TestSendQueueOnSlowPath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const window, rtt, size = 4 << 10, 200 * time.Millisecond, 128 << 10
+		big, small := newFakeChannel(), newFakeChannel()
+		queue := &sendQueue{
+			limit:  1 << 20,
+			queued: func() int { return int(big.BufferedAmount() + small.BufferedAmount()) },
+			path:   func() (int, time.Duration) { return window, rtt },
+		}
+		r, other := newFakeRig(t, big, queue), newFakeRig(t, small, queue)
+		start := time.Now()
+		var wrote, wroteBig time.Duration
+		var all sync.WaitGroup
+		all.Go(func() {
+			_, _ = r.Write(make([]byte, size))
+			wroteBig = time.Since(start)
+		})
+		synctest.Wait()
+		all.Go(func() {
+			_, _ = other.Write([]byte("ping"))
+			wrote = time.Since(start)
+		})
+		for total := queue.queued(); total > 0; total = queue.queued() {
+			if total > 2*window+maxFrame {
+				t.Fatalf("%d bytes are queued", total)
+			}
+			pass(rtt)
+			big.drain(window)
+			small.drain(window)
+			pass(maxLook) // or the queue may be empty for a moment
+		}
+		all.Wait()
+		if wrote > 2*maxFrame/window*rtt {
+			t.Errorf("a small message is queued after %v, a big one of another stream after %v", wrote, wroteBig)
+		}
+		if took := time.Since(start); took > size/window*(rtt+maxLook)*5/4 {
+			t.Errorf("all was sent after %v: the path was idle", took)
+		}
+		for _, r := range []*fakeRig{r, other} {
+			r.ch.over(io.EOF)
+			_ = r.Reset()
+		}
+	})
+}
+
 // TestHeldSendQueue goes on where it was.
 func TestHeldSendQueue(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *fakeRig) {

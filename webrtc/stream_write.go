@@ -18,7 +18,7 @@ func (s *stream) Write(p []byte) (int, error) {
 		if err := s.awaitSpace(); err != nil {
 			return written, s.leave(err)
 		}
-		n := min(len(p)-written, maxPayload)
+		n := min(len(p)-written, s.shared.queue.payload())
 		if n == 0 {
 			return 0, nil
 		}

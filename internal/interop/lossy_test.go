@@ -15,6 +15,8 @@ const (
 	lossyStreams  = 20
 	lossySize     = 4000
 	lossyTransfer = 128 << 10
+	// js-libp2p closes a connection on which a ping takes longer.
+	maxPing = 5 * time.Second
 )
 
 // TestLossy: 5 % loss, 200 ms round trip and packets out of order. Everything
@@ -66,11 +68,32 @@ func testLossy(t *testing.T, kinds [2]Kind) {
 	if err != nil {
 		t.Errorf("upload: %v", err)
 	}
+	downloading, downloaded := context.WithCancel(ctx)
+	busy := pingUntil(t, downloading, a, b)
 	down, err := a.Download(ctx, b.ID, lossyTransfer)
 	if err != nil {
 		t.Errorf("download: %v", err)
 	}
-	t.Logf("%d streams in %.1f s, up %.0f kB/s, down %.0f kB/s", lossyStreams, got.MS/1000, up.MBps()*1000, down.MBps()*1000)
+	downloaded()
+	t.Logf("%d streams in %.1f s, up %.0f kB/s, down %.0f kB/s, pings meanwhile %v",
+		lossyStreams, got.MS/1000, up.MBps()*1000, down.MBps()*1000, <-busy)
 	halfClose(t, a, b)
 	halfClose(t, b, a)
+}
+
+// pingUntil pings one after the other until the context ends.
+func pingUntil(t *testing.T, ctx context.Context, from, to *Peer) <-chan []time.Duration {
+	all := make(chan []time.Duration, 1)
+	go func() {
+		var took []time.Duration
+		for ctx.Err() == nil {
+			rtt, err := from.Ping(t.Context(), to.ID)
+			if err != nil || rtt > maxPing {
+				t.Errorf("a ping takes %v during a download: %v", rtt, err)
+			}
+			took = append(took, rtt.Round(time.Millisecond))
+		}
+		all <- took
+	}()
+	return all
 }
