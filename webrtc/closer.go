@@ -20,17 +20,25 @@ import (
 // who uses their ids again is not heard (https://github.com/pion/sctp/pull/508).
 // With them channels are closed in rounds, and a round begins only
 // while the remote has acknowledged all that was sent, so that none has to wait,
-// and has answered all requests, so that none overtakes another.
+// and has answered all requests, so that none overtakes another. There is one when
+// nobody opens channels, or many wait, for an id that is used again before pion
+// knows the answer is lost, see resets.
 type closer struct {
 	mu      sync.Mutex
 	wire    *wire     // guarded by mu, as all below; nil with pion as the remote
 	waiting []closing // the first one first
 	sent    []channel // closed, but not by the remote yet
 	timer   *time.Timer
-	timing  bool      // the timer runs, for some wait
+	due     time.Time // when the timer ends, for some wait; zero if it does not run
 	last    time.Time // when channels were closed
 	since   time.Time // when the first of waiting came, or last
-	stopped bool
+	asked   int       // requests that are known
+	asking  bool      // pion is about to send one more
+	doubted bool      // it may be in progress
+	busy    time.Time // when a channel was opened
+
+	patience bool // a round waited for channels to come no more
+	stopped  bool
 }
 
 // closing is a channel that is to be closed, and what is closed with it.
@@ -41,11 +49,10 @@ type closing struct {
 
 // wire is what there is to know of the packets that are under way.
 type wire struct {
-	queued func() int           // bytes that the remote has not acknowledged
-	rtt    func() time.Duration // smoothed
-	hold   func(bool)           // keeps payload back
-	// resetting says whether the remote has not answered a request yet.
-	resetting func() bool
+	queued func() int              // bytes that the remote has not acknowledged
+	rtt    func() time.Duration    // smoothed
+	hold   func(bool)              // keeps payload back
+	asks   func() (int, time.Time) // see resets
 }
 
 const (
@@ -64,6 +71,14 @@ const (
 	closeHurry = time.Second
 	// closePoll is how often that is looked for: nothing tells.
 	closePoll = 5 * time.Millisecond
+	// roundQuiet is how long no channel is opened before a round of fewer than
+	// roundMany. The remote has hundreds of ids, and js-libp2p pings every 10 s.
+	roundQuiet = 8 * time.Second
+	roundMany  = closeBatch / 2
+	// askPatience is how long pion may take to send a request.
+	askPatience = 50 * time.Millisecond
+	// resetTimer is how long pion's retransmission timer runs on most paths.
+	resetTimer = 1200 * time.Millisecond
 )
 
 // watch begins to close in rounds.
@@ -110,25 +125,63 @@ func (c *closer) next() {
 	if len(c.waiting) > 0 && c.ready() {
 		c.send(min(len(c.waiting), closeBatch))
 	}
-	if len(c.waiting) > 0 && !c.timing {
-		c.timing = true
-		c.timer = time.AfterFunc(c.pace(), c.tick)
+	if len(c.waiting) > 0 || c.asking {
+		c.look()
 	}
+}
+
+// look has tick called soon.
+func (c *closer) look() {
+	pace := c.pace()
+	due := time.Now().Add(pace)
+	switch {
+	case c.timer == nil:
+		c.timer = time.AfterFunc(pace, c.tick)
+	case c.due.IsZero() || due.Before(c.due):
+		c.timer.Reset(pace)
+	default:
+		return // it is called sooner
+	}
+	c.due = due
 }
 
 func (c *closer) pace() time.Duration {
 	if c.wire == nil {
 		return closePatience
 	}
-	return closePoll
+	if c.asking {
+		return closePoll
+	}
+	return max(c.patient(), closePoll)
+}
+
+// patient returns how long a round may wait for channels to come no more.
+func (c *closer) patient() time.Duration {
+	if len(c.waiting) >= roundMany {
+		return 0
+	}
+	return roundQuiet - time.Since(c.busy)
+}
+
+// opened says that either side has opened a channel.
+func (c *closer) opened() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = time.Now()
 }
 
 // ready says whether channels may be closed now.
 func (c *closer) ready() bool {
+	if c.patience {
+		c.patience, c.since = false, time.Now() // to hurry from now on
+	}
 	switch {
 	case c.wire == nil:
 		return len(c.sent) < closeAtOnce
-	case len(c.sent) > 0 || time.Since(c.last) < 2*c.wire.rtt() || c.wire.resetting():
+	case c.patient() > 0:
+		c.patience = true
+		return false
+	case len(c.sent) > 0 || time.Since(c.last) < 2*c.wire.rtt() || !c.answered():
 		return false // a request may be under way
 	case c.wire.queued() == 0:
 		return true
@@ -138,6 +191,26 @@ func (c *closer) ready() bool {
 		c.wire.hold(true)
 	}
 	return waited >= closeHurry+closePatience
+}
+
+// answered says whether the remote has answered all requests for good.
+func (c *closer) answered() bool {
+	asked, since := c.wire.asks()
+	if c.asking {
+		if asked == c.asked && time.Since(c.last) < askPatience {
+			return false
+		}
+		// What was sent with the request and is lost has it wait.
+		c.asking, c.doubted = false, c.wire.queued() > 0
+		c.wire.hold(false)
+	} else if asked > c.asked { // it is not one of ours
+		c.doubted = true
+	}
+	c.asked = asked
+	if since.IsZero() && asked > 0 {
+		return false
+	}
+	return !c.doubted || time.Since(since) > resetTimer+2*c.wire.rtt()
 }
 
 // send closes the first n that wait.
@@ -151,7 +224,8 @@ func (c *closer) send(n int) {
 	c.last = time.Now()
 	c.since = c.last
 	if c.wire != nil {
-		c.wire.hold(false)
+		c.asking = true
+		c.wire.hold(true) // until pion has asked, see answered
 	}
 }
 
@@ -159,12 +233,15 @@ func (c *closer) send(n int) {
 func (c *closer) tick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.timing = false
+	c.due = time.Time{}
 	if c.stopped {
 		return
 	}
 	if time.Since(c.last) >= closePatience {
 		c.sent = nil
+	}
+	if c.asking {
+		c.answered()
 	}
 	c.next()
 }
@@ -176,7 +253,7 @@ func (c *closer) ended(ch channel) {
 	if i := c.index(ch); i >= 0 {
 		close(c.waiting[i].done)
 		c.waiting = slices.Delete(c.waiting, i, i+1)
-		if len(c.waiting) == 0 && c.wire != nil {
+		if len(c.waiting) == 0 && c.wire != nil && !c.asking {
 			c.wire.hold(false) // nobody is left to do it
 		}
 		return // pion has just done it

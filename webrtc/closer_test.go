@@ -45,6 +45,8 @@ type fakeWire struct {
 	bytes     atomic.Int64
 	held      atomic.Bool
 	resetting atomic.Bool
+	asked     int       // guarded by the closer's mu, as all below
+	last      time.Time // the closer's, when asked was counted
 }
 
 func newRounds() (*closer, *fakeWire) {
@@ -53,7 +55,16 @@ func newRounds() (*closer, *fakeWire) {
 	c.watch(&wire{
 		queued: func() int { return int(w.bytes.Load()) },
 		rtt:    func() time.Duration { return 10 * time.Millisecond },
-		hold:   w.held.Store, resetting: w.resetting.Load,
+		hold:   w.held.Store,
+		asks: func() (int, time.Time) {
+			if w.last != c.last {
+				w.asked, w.last = w.asked+1, c.last
+			}
+			if w.resetting.Load() {
+				return w.asked, time.Time{}
+			}
+			return w.asked, w.last
+		},
 	})
 	return c, w
 }
@@ -132,6 +143,64 @@ func TestRoundWaitsForAnswer(t *testing.T) {
 		}
 		w.resetting.Store(false)
 		pass(closePoll)
+		wantClosed(t, second, 1)
+	})
+}
+
+// TestRoundWaitsForQuiet, unless many wait.
+func TestRoundWaitsForQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, w := newRounds()
+		defer c.stop()
+		c.opened()
+		pass(roundQuiet / 2)
+		few := closeMany(c, 1)
+		c.opened()
+		w.bytes.Store(1)
+		pass(roundQuiet - time.Millisecond)
+		wantClosed(t, few, 0)
+		pass(closeHurry / 2)
+		wantClosed(t, few, 0)
+		if w.held.Load() {
+			t.Error("payload is kept back for who has waited for quiet")
+		}
+		w.bytes.Store(0)
+		pass(2 * closePoll)
+		wantClosed(t, few, 1)
+		c.ended(few[0])
+		pass(time.Second)
+		c.opened()
+		few = closeMany(c, 1)
+		wantClosed(t, few, 0)
+		wantClosed(t, closeMany(c, roundMany-1), roundMany-1)
+		wantClosed(t, few, 1)
+		pass(2 * closePoll)
+		if w.held.Load() {
+			t.Error("payload is kept back behind the request")
+		}
+	})
+}
+
+// TestDoubtedAnswer: a request that went out with payload may be in progress, and
+// is answered again once pion has repeated it.
+func TestDoubtedAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, w := newRounds()
+		defer c.stop()
+		c.ended(closeMany(c, 1)[0])
+		w.bytes.Store(1)
+		second := closeMany(c, 1)
+		if !w.held.Load() {
+			t.Error("payload is not kept back from the request")
+		}
+		pass(2 * closePoll)
+		if w.held.Load() {
+			t.Error("payload is kept back behind the request")
+		}
+		w.bytes.Store(0)
+		pass(resetTimer)
+		wantClosed(t, second, 0)
+		pass(20*time.Millisecond + closePoll)
 		wantClosed(t, second, 1)
 	})
 }

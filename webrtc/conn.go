@@ -73,9 +73,8 @@ func newConn(pc *pion.PeerConnection, ch *channels, p connParams) *conn {
 	}
 	c.shared = &shared{limits: p.limits, owner: c, closer: &ch.closer, queue: newSendQueue(pc, p.limits.connBuffer)}
 	if p.limits.rounds {
-		ch.resets.watch(c.resetAgain)
 		ch.closer.watch(&wire{
-			queued: c.shared.queue.queued, rtt: c.rtt, hold: c.shared.queue.hold, resetting: ch.resets.pending,
+			queued: c.shared.queue.queued, rtt: c.rtt, hold: c.shared.queue.hold, asks: ch.resets.asks,
 		})
 	}
 	ch.adopt(c)
@@ -162,6 +161,7 @@ func (c *conn) reserve() (memory, error) {
 
 // serve starts the pump of a stream.
 func (c *conn) serve(s *stream) error {
+	c.shared.closer.opened()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -178,20 +178,18 @@ func (c *conn) incoming(ch channel, id uint16) bool {
 	if len(c.accepted) == cap(c.accepted) {
 		return false
 	}
+	if c.limits.rounds && c.channels.resets.unanswered(id) {
+		log.Debugw("stream refused whose id came too early", "peer", c.remotePeer, "id", id)
+		return false
+	}
 	mem, err := c.reserve()
 	if err != nil {
 		log.Debugw("stream refused", "peer", c.remotePeer, "error", err)
 		return false
 	}
 	s := newStream(ch, id, false, mem, c.shared)
-	s.round, _ = c.channels.resets.taken(id)
 	if c.serve(s) != nil { // the connection is over
 		mem.Done()
-		return true
-	}
-	// Look again, for resetAgain may have come before the stream.
-	if _, late := c.channels.resets.taken(id); late && c.limits.rounds {
-		_ = s.Reset() // nil
 		return true
 	}
 	select {
@@ -200,19 +198,6 @@ func (c *conn) incoming(ch channel, id uint16) bool {
 		_ = s.ResetWithError(network.StreamResourceLimitExceeded) // nil
 	}
 	return true
-}
-
-// resetAgain resets the streams that the remote has opened with ids of that round,
-// see resets.
-func (c *conn) resetAgain(round int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for s := range c.streams {
-		if s.round == round {
-			log.Debugw("stream reset, as the answer to the last reset of its id was lost", "peer", c.remotePeer, "id", s.id)
-			c.pumps.Go(func() { _ = s.Reset() }) // nil
-		}
-	}
 }
 
 // channelEnded frees the id of a channel that was opened here.

@@ -14,21 +14,17 @@ import (
 // connection ends any more (https://github.com/pion/sctp/pull/508). So the closer
 // waits for the answer.
 //
-// The remote may use an id again as soon as it has performed the request. If its
-// answer is lost, pion asks again, and when the second answer comes starts the
-// numbers of the stream anew that has the id by then: the remote hears nothing on
-// it any more, nor on any later one with the id
-// (https://github.com/pion/sctp/pull/494). Such a stream is better reset.
+// The remote may use an id again as soon as it has performed the request. With the
+// answer pion starts the numbers of the stream anew that has the id by then: if the
+// answer is late, or lost and repeated, the remote hears nothing on it any more, nor
+// on any later one with the id (https://github.com/pion/sctp/pull/494). Such a
+// stream is refused while it can hear that.
 type resets struct {
 	mu    sync.Mutex
 	open  int       // guarded by mu, as all below; how many are not answered
 	ids   []uint16  // that they are to reset
-	round int       // counts the times that open was 0 before
-	late  bool      // pion has asked again
-	last  time.Time // when pion asked
-	// again may be nil. It is called from a goroutine of its own when pion asks
-	// again.
-	again func(round int)
+	count int       // of requests, without repetitions
+	last  time.Time // when pion asked, or the remote has answered
 }
 
 // resetPatience is how long a request counts as unanswered after pion has sent it.
@@ -63,10 +59,10 @@ func (r *resets) asked(ids []uint16) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.open == 0 {
-		r.round++
-		r.ids, r.late = nil, false
+		r.ids = nil
 	}
 	r.open++
+	r.count++
 	r.ids = append(r.ids, ids...)
 	r.last = time.Now()
 }
@@ -74,42 +70,30 @@ func (r *resets) asked(ids []uint16) {
 func (r *resets) askedAgain(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.open, r.late, r.last = n, n > 0, time.Now()
-	if r.late && r.again != nil {
-		go r.again(r.round)
-	}
+	r.open, r.last = n, time.Now()
 }
 
 func (r *resets) answered() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.open--; r.open <= 0 {
-		r.open, r.late = 0, false
+	r.open, r.last = max(r.open-1, 0), time.Now()
+}
+
+// asks returns how many requests pion has sent, and since when all of them have
+// been answered. Since when is the zero time while one has not. "In progress" counts
+// as an answer; pion asks again when its retransmission timer runs out after that.
+func (r *resets) asks() (count int, answered time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open > 0 && time.Since(r.last) < resetPatience {
+		return r.count, time.Time{}
 	}
+	return r.count, r.last
 }
 
-// pending says whether a request is not answered.
-func (r *resets) pending() bool {
+// unanswered says whether the reset of the last stream with an id was not answered.
+func (r *resets) unanswered(id uint16) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.open > 0 && time.Since(r.last) < resetPatience
-}
-
-// taken says that the remote uses an id. If this side does not know yet that the
-// reset of its last stream was performed, the round of the request is returned,
-// and whether pion has asked again.
-func (r *resets) taken(id uint16) (round int, late bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.open == 0 || !slices.Contains(r.ids, id) {
-		return 0, false
-	}
-	return r.round, r.late
-}
-
-// watch has f called when pion asks again.
-func (r *resets) watch(f func(round int)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.again = f
+	return r.open > 0 && slices.Contains(r.ids, id)
 }

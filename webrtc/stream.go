@@ -87,7 +87,6 @@ const (
 // Locks are taken in the order of the fields.
 type stream struct {
 	id     uint16
-	round  int // of resets in which the id was freed, 0 if that is long ago
 	shared *shared
 	heard  func() // called when the remote has heard of the stream, perhaps again and again
 

@@ -68,32 +68,43 @@ func testLossy(t *testing.T, kinds [2]Kind) {
 	if err != nil {
 		t.Errorf("upload: %v", err)
 	}
-	downloading, downloaded := context.WithCancel(ctx)
-	busy := pingUntil(t, downloading, a, b)
+	downloaded := make(chan struct{})
+	busy := pingUntil(ctx, t, downloaded, a, b)
 	down, err := a.Download(ctx, b.ID, lossyTransfer)
 	if err != nil {
 		t.Errorf("download: %v", err)
 	}
-	downloaded()
+	close(downloaded)
 	t.Logf("%d streams in %.1f s, up %.0f kB/s, down %.0f kB/s, pings meanwhile %v",
 		lossyStreams, got.MS/1000, up.MBps()*1000, down.MBps()*1000, <-busy)
 	halfClose(t, a, b)
 	halfClose(t, b, a)
+	for i, p := range peers {
+		if kinds[i] == Chromium || kinds[i] == Firefox {
+			p.Await(t, 20*time.Second, "has all its channels closed", func(s State) bool { return s.OpenChannels() == 0 })
+		}
+	}
 }
 
-// pingUntil pings one after the other until the context ends.
-func pingUntil(t *testing.T, ctx context.Context, from, to *Peer) <-chan []time.Duration {
+// pingUntil pings, one ping after the other, until the end.
+func pingUntil(ctx context.Context, t *testing.T, end <-chan struct{}, from, to *Peer) <-chan []time.Duration {
 	all := make(chan []time.Duration, 1)
 	go func() {
 		var took []time.Duration
-		for ctx.Err() == nil {
-			rtt, err := from.Ping(t.Context(), to.ID)
+		defer func() { all <- took }()
+		for {
+			rtt, err := from.Ping(ctx, to.ID)
 			if err != nil || rtt > maxPing {
 				t.Errorf("a ping takes %v during a download: %v", rtt, err)
+				return
 			}
 			took = append(took, rtt.Round(time.Millisecond))
+			select {
+			case <-end:
+				return
+			default:
+			}
 		}
-		all <- took
 	}()
 	return all
 }
