@@ -59,7 +59,7 @@ const (
 	// closeAtOnce is below how many channels nothing waits.
 	closeAtOnce = 8
 	// closeBatch is how many go out together at most. pion puts what it is asked
-	// in quick succession into one request.
+	// in quick succession into one request, or into two.
 	closeBatch = 64
 	// closePatience is how long a remote may hold the others up by not closing
 	// its side, or by not acknowledging what was sent. pion repeats a request after

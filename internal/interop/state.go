@@ -120,25 +120,6 @@ func (s State) Direct(id string) (Connection, bool) {
 	return found, found.ID != ""
 }
 
-// OpenChannels returns how many data channels of a browser carry a stream, or
-// wait for the other side to close them too.
-func (s State) OpenChannels() int {
-	open := map[string]bool{}
-	for _, e := range s.Events {
-		m := channelEvent.FindStringSubmatch(e.Detail)
-		if e.Kind != "rtc:channel" || m == nil {
-			continue
-		}
-		switch key, what := m[1]+" "+m[4], m[5]; what {
-		case "open":
-			open[key] = true
-		case "close":
-			delete(open, key)
-		}
-	}
-	return len(open)
-}
-
 // Gossips says whether GossipSub runs on a direct connection to a peer.
 func (s State) Gossips(id string) bool {
 	return slices.ContainsFunc(s.Connections, func(c Connection) bool {
