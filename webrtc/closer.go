@@ -20,7 +20,8 @@ import (
 // who uses their ids again is not heard (https://github.com/pion/sctp/pull/508).
 // With them channels are closed in rounds, and a round begins only
 // while the remote has acknowledged all that was sent, so that none has to wait,
-// and has answered all requests, so that none overtakes another. There is one when
+// and has answered all requests. One of many channels may still be two requests, of
+// which the second overtakes a lost first. There is a round when
 // nobody opens channels, or many wait, for an id that is used again before pion
 // knows the answer is lost, see resets.
 type closer struct {
