@@ -72,14 +72,7 @@ func TestRepeatedReset(t *testing.T) {
 			t.Parallel()
 			n := newLosing(t)
 			a, b := newPionPair(t, withNet(n), withLimits(func(l *streamLimits) { l.ids = initID + 3 })) // one id
-			s := open(t, a)
-			if err := s.CloseWrite(); err != nil {
-				t.Fatal(err)
-			}
-			r := accept(t, b)
-			if _, err := io.ReadAll(r); err != nil {
-				t.Fatal(err)
-			}
+			s, r := halfClosed(t, a, b)
 			quiet(t, n)
 			n.lose.Store(n.sent.Load() + k + 1)
 			if err := r.Close(); err != nil {
@@ -101,6 +94,20 @@ func TestRepeatedReset(t *testing.T) {
 			}
 		})
 	}
+}
+
+// halfClosed is a stream of a's that only b still has to close.
+func halfClosed(t *testing.T, a, b *side) (from, to *stream) {
+	t.Helper()
+	from = open(t, a)
+	if err := from.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	to = accept(t, b)
+	if _, err := io.ReadAll(to); err != nil {
+		t.Fatal(err)
+	}
+	return from, to
 }
 
 // quiet waits until nothing was sent for a while.

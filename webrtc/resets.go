@@ -24,10 +24,11 @@ type resets struct {
 	open  int       // guarded by mu, as all below; how many are not answered
 	ids   []uint16  // that they are to reset
 	count int       // of requests, without repetitions
+	since time.Time // when open was not 0 any more, or pion has asked again
 	last  time.Time // when pion asked, or the remote has answered
 }
 
-// resetPatience is how long a request counts as unanswered after pion has sent it.
+// resetPatience is how long requests count as unanswered.
 // pion would have sent it again, after 1, 2 and 4 s; so its log has changed.
 const resetPatience = 10 * time.Second
 
@@ -58,19 +59,27 @@ func (r *resets) logged(format string, args []any) {
 func (r *resets) asked(ids []uint16) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.open == 0 {
-		r.ids = nil
+	r.last = time.Now()
+	if !r.pending() {
+		r.open, r.ids, r.since = 0, nil, r.last
 	}
 	r.open++
 	r.count++
-	r.ids = append(r.ids, ids...)
-	r.last = time.Now()
+	for _, id := range ids {
+		if !slices.Contains(r.ids, id) {
+			r.ids = append(r.ids, id)
+		}
+	}
 }
+
+// pending says whether a request is not answered. r.mu is held.
+func (r *resets) pending() bool { return r.open > 0 && time.Since(r.since) < resetPatience }
 
 func (r *resets) askedAgain(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.open, r.last = n, time.Now()
+	r.since = r.last
 }
 
 func (r *resets) answered() {
@@ -85,7 +94,7 @@ func (r *resets) answered() {
 func (r *resets) asks() (count int, answered time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.open > 0 && time.Since(r.last) < resetPatience {
+	if r.pending() {
 		return r.count, time.Time{}
 	}
 	return r.count, r.last
@@ -95,5 +104,5 @@ func (r *resets) asks() (count int, answered time.Time) {
 func (r *resets) unanswered(id uint16) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.open > 0 && slices.Contains(r.ids, id)
+	return r.pending() && slices.Contains(r.ids, id)
 }

@@ -2,7 +2,6 @@ package webrtc
 
 import (
 	"errors"
-	"io"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -17,14 +16,7 @@ func TestPionTellsOfResets(t *testing.T) {
 	for k := range int64(4) {
 		n := newLosing(t)
 		a, b := newPionPair(t, withNet(n))
-		s := open(t, a)
-		if err := s.CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		r := accept(t, b)
-		if _, err := io.ReadAll(r); err != nil {
-			t.Fatal(err)
-		}
+		_, r := halfClosed(t, a, b)
 		quiet(t, n)
 		told := b.channels.resets
 		before, _ := told.asks()
@@ -84,8 +76,12 @@ func TestResets(t *testing.T) {
 		say(logAnswered, nil) // nobody has asked for it
 		say(logAsked, []uint16{7})
 		want(7, true, true)
+		say(logAsked, []uint16{7}) // the log does not tell of answers any more
 		pass(resetPatience)
-		want(7, true, false)
+		want(7, false, false)
+		say(logAsked, []uint16{9})
+		want(7, false, true)
+		want(9, true, true)
 		say(logAsked, "not ids")
 		say(logAgain, "not a number")
 	})
