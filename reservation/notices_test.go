@@ -1,6 +1,8 @@
 package reservation
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,6 +61,43 @@ func TestAlternativeBeforeTheRelayLeaves(t *testing.T) {
 		l.boot(idA)
 		<-time.After(5 * time.Minute)
 		wantStates(t, k, Reserved) // the other was a stand-in
+	})
+}
+
+// publishing says what is public each time that the loop works out what should be.
+type publishing struct {
+	*fakeLinks
+
+	look func()
+}
+
+func (p publishing) dialled(peer.ID) ([]ma.Multiaddr, bool) {
+	p.look()
+	return nil, false
+}
+
+// A relay goes as soon as it may, and then nobody comes through it any more.
+func TestRelayIsLetGoOnceItsAddressesAreGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLinks(idA, idB)
+		d := farewell(time.Minute, idB)
+		var k *Keeper
+		k = loopOn(t, l, publishing{l, func() {
+			select {
+			case <-d.done:
+				if addrs := fmt.Sprint(k.Addrs()); !strings.Contains(addrs, idB.String()) || strings.Contains(addrs, idA.String()) {
+					t.Errorf("the relay is let go while the addresses are %v", addrs)
+				}
+			default:
+			}
+		}}, []peer.ID{idA})
+		waitReserved(t, k)
+		k.signals.tell(idA, signal{leaves: d})
+		<-time.After(time.Second)
+		wantStates(t, k, Waiting, Reserved)
+		if !isDone(d) {
+			t.Error("the relay waits though there is another")
+		}
 	})
 }
 

@@ -82,10 +82,10 @@ func (k *Keeper) run() {
 		k.everywhere(evTick)
 		k.back(now)
 		k.choose(now)
-		k.depart(now)
 		k.publish()
 		k.show()
 		k.announce()
+		k.depart(now) // last: nobody shall be sent through a relay that has gone
 		timer.Reset(time.Until(k.next(now)))
 	}
 }

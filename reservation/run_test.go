@@ -177,6 +177,12 @@ func (l *fakeLinks) counts(p peer.ID, since time.Time) (dials, asked int) {
 // loop runs a Keeper on fake links within a bubble.
 func loop(t *testing.T, l *fakeLinks, own []peer.ID, opts ...Option) *Keeper {
 	t.Helper()
+	return loopOn(t, l, l, own, opts...)
+}
+
+// loopOn has the Keeper see the fake links through others.
+func loopOn(t *testing.T, l *fakeLinks, seen links, own []peer.ID, opts ...Option) *Keeper {
+	t.Helper()
 	cfg, err := newConfig(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +194,7 @@ func loop(t *testing.T, l *fakeLinks, own []peer.ID, opts ...Option) *Keeper {
 	for _, p := range own {
 		infos = append(infos, peer.AddrInfo{ID: p})
 	}
-	k := newKeeper(cfg, l, infos)
+	k := newKeeper(cfg, seen, infos)
 	l.signals = k.signals
 	k.launch(func(any) error { return nil }, func(any) error { return nil })
 	t.Cleanup(func() {
