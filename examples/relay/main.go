@@ -42,6 +42,9 @@ func run(args []string, out, help io.Writer) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // first of all: one that nobody waits for ends the process
+	defer signal.Stop(hangups)
 	site, admin := newSite(s), newAdmin()
 	node, closeTrace, err := start(s, site, admin)
 	if err != nil {
@@ -50,7 +53,7 @@ func run(args []string, out, help io.Writer) error {
 	site.serve(node)
 	admin.node.Store(node)
 	greet(out, s, node, admin)
-	serve(ctx, s, node, out)
+	serve(ctx, s, node, hangups, out)
 	stop() // a second signal ends the process at once
 	admin.draining.Store(true)
 	fmt.Fprintln(out, "relay drains")
@@ -59,10 +62,7 @@ func run(args []string, out, help io.Writer) error {
 
 // serve returns when ctx ends. Until then SIGHUP has it read the rules again,
 // which counts for those too who hold a reservation.
-func serve(ctx context.Context, s *settings, node *tango.Node, out io.Writer) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+func serve(ctx context.Context, s *settings, node *tango.Node, hangups <-chan os.Signal, out io.Writer) {
 	for {
 		select {
 		case <-hangups:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"flag"
@@ -8,10 +9,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -74,6 +78,44 @@ func (p *ruled) reserve(t *testing.T, h host.Host) pbv2.Status {
 	}
 	t.Fatal(err)
 	return 0
+}
+
+// TestHangUpAtOnce: who has read the first line that the relay prints may have it
+// read its rules again.
+func TestHangUpAtOnce(t *testing.T) {
+	told := make(chan os.Signal, 2)
+	signal.Notify(told, syscall.SIGHUP, syscall.SIGTERM) // the test outlives those that the relay does not wait for
+	t.Cleanup(func() { signal.Stop(told) })
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out := io.Pipe() // the relay goes on when its line is read
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run([]string{"-listen", "/ip4/127.0.0.1/tcp/0/ws", "-identity", filepath.Join(t.TempDir(), "k")}, out, io.Discard)
+		_ = out.Close()
+	}()
+	end := sync.OnceFunc(func() { _ = self.Signal(syscall.SIGTERM) })
+	late := time.AfterFunc(20*time.Second, end)
+	p := &process{out: bufio.NewScanner(in)}
+	t.Cleanup(func() {
+		late.Stop()
+		end()
+		for p.out.Scan() { // to its end
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	p.line(t, "relay ")
+	if err := self.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	<-told
+	if got := p.line(t, "rules"); got != " read again" {
+		t.Errorf("the relay says %q", got)
+	}
 }
 
 func newToken(t *testing.T, args ...string) (token, id, issuer string) {
