@@ -83,7 +83,7 @@ func (n *Node) start(cfg *config) (err error) {
 func (n *Node) startWebRTC(cfg *config, gater connmgr.ConnectionGater) (err error) {
 	opts := []webrtc.Option{webrtc.WithConnectionGater(gater), webrtc.WithRegisterer(cfg.registerer)}
 	if cfg.relays != nil {
-		servers, err := newSTUNServers(n.host, cfg.relays.infos)
+		servers, err := newSTUNServers(n.host, cfg.relays.infos, n.reservations)
 		if err != nil {
 			return err
 		}
@@ -94,6 +94,14 @@ func (n *Node) startWebRTC(cfg *config, gater connmgr.ConnectionGater) (err erro
 		return err
 	}
 	n.undo.Add(n.webrtc.Close)
+	return nil
+}
+
+// reservations says how relays stand, none before the Keeper is there.
+func (n *Node) reservations() []reservation.Reservation {
+	if keeper := n.keeper.Load(); keeper != nil {
+		return keeper.Reservations()
+	}
 	return nil
 }
 

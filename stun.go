@@ -32,7 +32,8 @@ const (
 // stunServers knows the STUN servers of the relays that hold a reservation.
 type stunServers struct {
 	host   host.Host
-	given  map[peer.ID][]ma.Multiaddr // the user's word on where relays are
+	given  map[peer.ID][]ma.Multiaddr       // the user's word on where relays are
+	held   func() []reservation.Reservation // how relays stand
 	sub    event.Subscription
 	ctx    context.Context //nolint:containedctx // bounds what is asked
 	cancel context.CancelFunc
@@ -44,18 +45,19 @@ type stunServers struct {
 
 type relaySTUN struct {
 	relay  peer.ID
+	since  time.Time // of the reservation: what the relay said does not outlive it
 	cancel context.CancelFunc
 	done   chan struct{} // closed when urls is known
 	urls   []string
 }
 
 // newSTUNServers must be called before reservations are made.
-func newSTUNServers(h host.Host, relays []peer.AddrInfo) (*stunServers, error) {
+func newSTUNServers(h host.Host, relays []peer.AddrInfo, held func() []reservation.Reservation) (*stunServers, error) {
 	sub, err := h.EventBus().Subscribe(new(reservation.EvtReservationChanged), eventbus.Name("tango/stun"))
 	if err != nil {
 		return nil, fmt.Errorf("reservation events: %w", err)
 	}
-	s := &stunServers{host: h, sub: sub, given: make(map[peer.ID][]ma.Multiaddr)}
+	s := &stunServers{host: h, held: held, sub: sub, given: make(map[peer.ID][]ma.Multiaddr)}
 	for _, r := range relays {
 		s.given[r.ID] = append(s.given[r.ID], r.Addrs...)
 	}
@@ -66,41 +68,54 @@ func newSTUNServers(h host.Host, relays []peer.AddrInfo) (*stunServers, error) {
 
 func (s *stunServers) close() error {
 	err := s.sub.Close() // which ends listen
+	s.mu.Lock()          // see update
 	s.cancel()
+	s.mu.Unlock()
 	s.wg.Wait()
 	return err
 }
 
+// listen has relays asked ahead of time.
 func (s *stunServers) listen() {
-	for e := range s.sub.Out() {
-		change, ok := e.(reservation.EvtReservationChanged)
-		if !ok {
-			continue
-		}
-		s.forget(change.Relay)
-		if change.State == reservation.Reserved {
-			s.ask(change.Relay)
-		}
+	for range s.sub.Out() {
+		s.update()
 	}
 }
 
-func (s *stunServers) forget(p peer.ID) {
+// update asks relays that hold a new reservation, forgets those that hold it no
+// longer, and returns those known. It asks the Keeper, not the event, which may
+// come after others have seen the reservation and connect by it.
+func (s *stunServers) update() []*relaySTUN {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.relays = slices.DeleteFunc(s.relays, func(r *relaySTUN) bool {
-		if r.relay == p {
+	if s.ctx.Err() != nil {
+		return nil
+	}
+	var relays []*relaySTUN
+	for _, r := range s.held() {
+		if r.State != reservation.Reserved {
+			continue
+		}
+		at := slices.IndexFunc(s.relays, func(k *relaySTUN) bool { return k.relay == r.Relay && k.since.Equal(r.Since) })
+		if at >= 0 {
+			relays = append(relays, s.relays[at])
+		} else {
+			relays = append(relays, s.ask(r.Relay, r.Since))
+		}
+	}
+	for _, r := range s.relays {
+		if !slices.Contains(relays, r) {
 			r.cancel()
 		}
-		return r.relay == p
-	})
+	}
+	slices.SortStableFunc(relays, func(a, b *relaySTUN) int { return a.since.Compare(b.since) })
+	s.relays = relays
+	return slices.Clone(relays)
 }
 
-func (s *stunServers) ask(p peer.ID) {
+func (s *stunServers) ask(p peer.ID, since time.Time) *relaySTUN {
 	ctx, cancel := context.WithCancel(s.ctx)
-	r := &relaySTUN{relay: p, cancel: cancel, done: make(chan struct{})}
-	s.mu.Lock()
-	s.relays = append(s.relays, r)
-	s.mu.Unlock()
+	r := &relaySTUN{relay: p, since: since, cancel: cancel, done: make(chan struct{})}
 	s.wg.Go(func() {
 		defer cancel()
 		defer close(r.done)
@@ -110,6 +125,7 @@ func (s *stunServers) ask(p peer.ID) {
 		}
 		r.urls = info.STUN
 	})
+	return r
 }
 
 // known waits for the URLs until ctx ends.
@@ -130,11 +146,8 @@ func (r *relaySTUN) known(ctx context.Context) []string {
 func (s *stunServers) list(ctx context.Context) ([]webrtc.ICEServer, error) {
 	ctx, cancel := context.WithTimeout(ctx, stunWait)
 	defer cancel()
-	s.mu.Lock()
-	relays := slices.Clone(s.relays)
-	s.mu.Unlock()
 	var known [][]string
-	for _, r := range relays {
+	for _, r := range s.update() { //nolint:contextcheck // what is asked outlives the attempt
 		known = append(known, r.known(ctx))
 	}
 	var servers []webrtc.ICEServer

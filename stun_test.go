@@ -6,7 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/routing"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tangop2p/tango"
@@ -81,6 +87,31 @@ func TestRelaysSTUN(t *testing.T) {
 	if last.Servers != 1 || answers() < 2 || last.Local["srflx"]+last.Remote["srflx"] == 0 {
 		t.Errorf("%d servers, %v answers, candidates %v and %v, want one server, an answer for each node and server-reflexive candidates",
 			last.Servers, answers(), last.Local, last.Remote)
+	}
+}
+
+// noRouting finds nobody.
+type noRouting struct{}
+
+func (noRouting) FindPeer(context.Context, peer.ID) (peer.AddrInfo, error) {
+	return peer.AddrInfo{}, routing.ErrNotFound
+}
+
+// TestRelaysSTUNAtOnce: who has waited for a reservation connects by it, before any
+// event tells of it.
+func TestRelaysSTUNAtOnce(t *testing.T) {
+	third, _ := newSTUNRelay(t)
+	var first event.Subscription // of events, which others get once it has read them
+	a := newNode(t, tango.WithListen(), tango.WithRelays(third.Addrs()[0].String()), tango.WithHostOptions(
+		libp2p.Routing(func(h host.Host) (routing.PeerRouting, error) {
+			var err error
+			first, err = h.EventBus().Subscribe(new(reservation.EvtReservationChanged), eventbus.BufSize(0))
+			return noRouting{}, err
+		})))
+	t.Cleanup(func() { _ = first.Close() })
+	reserved(t, a, time.Time{})
+	if last := meet(t, [2]*tango.Node{a, newLeaf(t, third)}); last.Servers != 1 {
+		t.Errorf("%d servers, want the relay's", last.Servers)
 	}
 }
 
