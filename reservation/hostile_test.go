@@ -103,12 +103,13 @@ func TestRelayByPeerstoreAndTwice(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	infos := many(t, 5)
 	h := newHost(t)
+	next := events(t, h)
 	for n, want := range []int{1: 1, 2: 2, 3: 3, 5: 3} {
 		if want == 0 {
 			continue
 		}
 		k := newKeeper(t, h, infos[:n])
-		<-time.After(20 * time.Millisecond)
+		next(infos[0].ID, reservation.Connecting) // and with it all others that are tried
 		tried := slices.DeleteFunc(k.Reservations(), func(r reservation.Reservation) bool { return r.State == reservation.Waiting })
 		if len(tried) != want {
 			t.Errorf("of %d relays %d are tried, want %d", n, len(tried), want)
