@@ -84,10 +84,21 @@ var atAnyTime = []attack{
 	{"silence within a message", "\x10\x08", "", collected, "timeout"},
 }
 
+// shortLimits are for those who wait for a timeout. Others would meet it on a busy
+// machine, in place of what they are after.
 func shortLimits() signaling.Limits {
 	l := signaling.DefaultLimits()
-	l.OfferTimeout, l.Timeout, l.DrainTimeout = 300*time.Millisecond, 600*time.Millisecond, 300*time.Millisecond
+	// what a test does first, an offer and its answer, has to be done by then
+	l.OfferTimeout, l.Timeout, l.DrainTimeout = time.Second, time.Second, 300*time.Millisecond
 	return l
+}
+
+// against returns the node to attack: the patient one, unless the attack is to wait.
+func (a attack) against(patient, hasty *node) *node {
+	if a.outcome == "timeout" {
+		return hasty
+	}
+	return patient
 }
 
 // launch does the attack on a stream whose state is prepared, and checks what becomes of it.
@@ -115,9 +126,10 @@ func (a attack) launch(t *testing.T, n *node, role string, s network.Stream, bef
 }
 
 func TestHostileOfferer(t *testing.T) {
-	n := newNode(t, signaling.WithLimits(shortLimits()))
+	patient, hasty := newNode(t), newNode(t, signaling.WithLimits(shortLimits()))
 	hostile := newHost(t)
-	connect(t, hostile, n)
+	connect(t, hostile, patient)
+	connect(t, hostile, hasty)
 	states := []struct {
 		name    string
 		before  string
@@ -149,6 +161,7 @@ func TestHostileOfferer(t *testing.T) {
 	for _, state := range states {
 		for _, a := range append(state.attacks, atAnyTime...) {
 			t.Run(state.name+"/"+a.name, func(t *testing.T) {
+				n := a.against(patient, hasty)
 				s, err := hostile.NewStream(t.Context(), n.ID(), signaling.ProtocolID)
 				if err != nil {
 					t.Fatal(err)
@@ -172,11 +185,12 @@ func TestHostileOfferer(t *testing.T) {
 }
 
 func TestHostileAnswerer(t *testing.T) {
-	n := newNode(t, signaling.WithLimits(shortLimits()))
+	patient, hasty := newNode(t), newNode(t, signaling.WithLimits(shortLimits()))
 	hostile := newHost(t)
 	streams := make(chan network.Stream, 1)
 	hostile.SetStreamHandler(signaling.ProtocolID, func(s network.Stream) { streams <- s })
-	connect(t, n, hostile)
+	connect(t, patient, hostile)
+	connect(t, hasty, hostile)
 	states := []struct {
 		name    string
 		before  string
@@ -200,6 +214,7 @@ func TestHostileAnswerer(t *testing.T) {
 	for _, state := range states {
 		for _, a := range append(state.attacks, atAnyTime...) {
 			t.Run(state.name+"/"+a.name, func(t *testing.T) {
+				n := a.against(patient, hasty)
 				out, err := n.Offer(t.Context(), hostile.ID(), "offer")
 				if err != nil {
 					t.Fatal(err)
@@ -216,17 +231,17 @@ func TestHostileAnswerer(t *testing.T) {
 // TestHostileReader does not read what it is sent, nor what it asks for.
 func TestHostileReader(t *testing.T) {
 	limits := shortLimits()
-	limits.Outgoing = 1000
+	limits.Outgoing, limits.Timeout = 1000, 2*time.Second // for each to be written
 	n := newNode(t, signaling.WithLimits(limits))
 	hostile := newHost(t)
 	hostile.SetStreamHandler(signaling.ProtocolID, func(network.Stream) {})
 	connect(t, n, hostile)
-	start := time.Now()
 	for range 40 { // each may fill a good part of the stream's window
 		if _, err := n.Offer(t.Context(), hostile.ID(), strings.Repeat("x", 16000)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	start := time.Now()
 	n.wantNothingHeld(t)
 	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("held for %v", d)
