@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/prometheus/client_golang/prometheus"
@@ -492,6 +493,48 @@ func TestPresentingBounds(t *testing.T) {
 	}
 	waitFor(t, func() bool { return relay.Presenting(members) == 64 })
 	refused(h)
+}
+
+// lingering is a host on which streams take their time to close.
+type lingering struct {
+	host.Host
+
+	until <-chan struct{}
+}
+
+type lingeringStream struct {
+	network.Stream
+
+	until <-chan struct{}
+}
+
+func (l lingering) SetStreamHandler(id protocol.ID, f network.StreamHandler) {
+	l.Host.SetStreamHandler(id, func(s network.Stream) { f(lingeringStream{s, l.until}) })
+}
+
+func (s lingeringStream) Close() error {
+	<-s.until
+	return s.Stream.Close()
+}
+
+// Who has its answer may present the next, whatever is left to do about the last.
+func TestPresentingOneAfterTheOther(t *testing.T) {
+	i := newIssuer(t)
+	members := newMembers(t, []peer.ID{i.ID()})
+	rh, h := newHost(t), newHost(t)
+	until := make(chan struct{})
+	stop, err := members.Start(lingering{rh, until})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	defer close(until)
+	connect(t, h, rh)
+	for range 5 {
+		if why := present(t, h, rh, i.invite(t, relay.Invite{Audience: rh.ID()})); why != "" {
+			t.Errorf("presented: %q", why)
+		}
+	}
 }
 
 // openInvite begins to present an invite.
