@@ -3,6 +3,7 @@ package relay
 import (
 	"net/http"
 	"net/netip"
+	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/pion/stun/v4"
@@ -31,6 +32,10 @@ func STUNAnswerer() func(packet []byte, from netip.AddrPort) []byte {
 		return out.Raw
 	}
 }
+
+// Held returns all reservations in the table, also those that are over and wait
+// for the sweep.
+func Held(r *Relay) []Reservation { return r.hop.table.list(time.Time{}) }
 
 // CalloutTransport puts something in place of the network.
 func CalloutTransport(c *Callout, t http.RoundTripper) { c.client.Transport = t }
