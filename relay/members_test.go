@@ -419,18 +419,20 @@ func TestWaitingRoomOnTheWire(t *testing.T) {
 	members := newMembers(t, []peer.ID{i.ID()}, relay.WithInviteWait(8*time.Second))
 	_, rh := newRelay(t, relay.WithTopics(), relay.WithRegisterer(reg), relay.WithPolicy(members))
 	var crowd []host.Host
-	answers := make(chan pbv2.Status)
-	for k := range 16 {
+	for range 16 { // before the first begins to wait
 		h := newHost(t)
 		crowd = append(crowd, h)
 		connect(t, h, rh)
+	}
+	late := newHost(t)
+	connect(t, late, rh)
+	answers := make(chan pbv2.Status)
+	for k, h := range crowd {
 		for range 4 {
 			go func() { answers <- hop(t, h, rh, send(hopMessage(pbv2.HopMessage_RESERVE, ""))).GetStatus() }()
 		}
 		waitFor(t, func() bool { return relay.Waiting(members) == 4*(k+1) })
 	}
-	late := newHost(t)
-	connect(t, late, rh)
 	ask := func() pbv2.Status { return hop(t, late, rh, send(hopMessage(pbv2.HopMessage_RESERVE, ""))).GetStatus() }
 	if got := ask(); got != pbv2.Status_RESERVATION_REFUSED {
 		t.Errorf("without room: %v", got)
@@ -470,8 +472,12 @@ func TestPresentingBounds(t *testing.T) {
 			t.Errorf("%d: %q, want %q", i, why, want)
 		}
 	}
-	other := newHost(t)
+	other, crowd := newHost(t), make([]host.Host, 31) // of the same address
 	connect(t, other, rh)
+	for i := range crowd { // before the first stream is opened, which ends after 10 s
+		crowd[i] = newHost(t)
+		connect(t, crowd[i], rh)
+	}
 	for i := range 2 {
 		openInvite(t, other, rh)
 		waitFor(t, func() bool { return relay.Presenting(members) == i+1 })
@@ -485,9 +491,7 @@ func TestPresentingBounds(t *testing.T) {
 		}
 	}
 	refused(other)
-	for range 31 { // of the same address
-		h := newHost(t)
-		connect(t, h, rh)
+	for _, h := range crowd {
 		openInvite(t, h, rh)
 		openInvite(t, h, rh)
 	}
