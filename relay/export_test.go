@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -36,6 +37,14 @@ func STUNAnswerer() func(packet []byte, from netip.AddrPort) []byte {
 // Held returns all reservations in the table, also those that are over and wait
 // for the sweep.
 func Held(r *Relay) []Reservation { return r.hop.table.list(time.Time{}) }
+
+// STUNSockets opens the sockets of a server, each after busy was called.
+func STUNSockets(addr string, busy func(network, addr string)) ([]*net.UDPConn, error) {
+	return stunSockets(addr, func(network, addr string) (*net.UDPConn, error) {
+		busy(network, addr)
+		return listenSTUN(network, addr)
+	})
+}
 
 // CalloutTransport puts something in place of the network.
 func CalloutTransport(c *Callout, t http.RoundTripper) { c.client.Transport = t }
