@@ -27,6 +27,7 @@ func (h *hop) connect(s network.Stream, msg *pbv2.HopMessage) {
 	h.metrics.opened()
 	h.events.circuit(EvtCircuit{Circuit: c.public()})
 	c.run(h.limits.BufferSize)
+	c.release() // before its end is told, so that then its place is free
 	h.metrics.closed(c)
 	h.events.circuit(EvtCircuit{Circuit: c.public(), Cause: c.ended(), Duration: time.Since(c.since)})
 }

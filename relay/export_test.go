@@ -1,8 +1,10 @@
 package relay
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
+	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/pion/stun/v4"
@@ -30,6 +32,18 @@ func STUNAnswerer() func(packet []byte, from netip.AddrPort) []byte {
 		}
 		return out.Raw
 	}
+}
+
+// Held returns all reservations in the table, also those that are over and wait
+// for the sweep.
+func Held(r *Relay) []Reservation { return r.hop.table.list(time.Time{}) }
+
+// STUNSockets opens the sockets of a server, each after busy was called.
+func STUNSockets(addr string, busy func(network, addr string)) ([]*net.UDPConn, error) {
+	return stunSockets(addr, func(network, addr string) (*net.UDPConn, error) {
+		busy(network, addr)
+		return listenSTUN(network, addr)
+	})
 }
 
 // CalloutTransport puts something in place of the network.

@@ -169,13 +169,13 @@ func (h *hop) handle(s network.Stream) {
 	if !h.pace.allow(s.Conn().RemotePeer(), addrOf(s.Conn())) {
 		h.metrics.unread.Inc()
 		answer(s, &pbv2.HopMessage{Status: pbv2.Status_RESOURCE_LIMIT_EXCEEDED.Enum()})
-		h.strike(s.Conn().RemotePeer(), 1)
+		h.strike(s.Conn().RemotePeer(), 1, s.Conn())
 		return
 	}
 	if !h.requests.begin(s) {
 		h.metrics.unread.Inc()
 		_ = s.ResetWithError(network.StreamResourceLimitExceeded)
-		h.strike(s.Conn().RemotePeer(), 1)
+		h.strike(s.Conn().RemotePeer(), 1, s.Conn())
 		return
 	}
 	defer h.requests.end(s)
@@ -187,7 +187,7 @@ func (h *hop) handle(s network.Stream) {
 	case err != nil:
 		log.Debugw("request not understood", "peer", s.Conn().RemotePeer(), "error", err)
 		answer(s, &pbv2.HopMessage{Status: pbv2.Status_MALFORMED_MESSAGE.Enum()})
-		h.strike(s.Conn().RemotePeer(), garbage)
+		h.strike(s.Conn().RemotePeer(), garbage, s.Conn())
 	case msg.GetType() == pbv2.HopMessage_RESERVE:
 		h.reserve(s)
 	case msg.GetType() == pbv2.HopMessage_CONNECT:

@@ -440,6 +440,29 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// Who hears that a circuit has ended finds all given back that it took.
+func TestEndOfACircuitIsToldLast(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	told := make(chan float64, 1) // when the policy is given back what it granted
+	policy := relay.PolicyFunc(func(context.Context, *relay.Request) relay.Decision {
+		return relay.Allow(relay.Terms{}).Take(func() { told <- metric(t, reg, "libp2p_relaysvc_connections_total", "closed") })
+	})
+	r, rh := newRelay(t, relay.WithRegisterer(reg), relay.WithPolicy(relay.On(policy, relay.ConnectFrom)))
+	a, b := newHost(t), newHost(t)
+	ended := events(t, rh, new(relay.EvtCircuit))
+	connect(t, a, rh)
+	reserve(t, b, rh)
+	src, _ := rawCircuit(t, a, rh, b)
+	ended() // opened
+	_ = src.Reset()
+	if e, _ := ended().(relay.EvtCircuit); e.Cause != relay.CauseSource || len(r.Circuits()) > 0 {
+		t.Errorf("%+v, while %v are open", e, r.Circuits())
+	}
+	if n := <-told; n != 0 {
+		t.Errorf("%v ends are told before all is given back", n)
+	}
+}
+
 // What the policy grants, the peers are told and get, no more.
 func TestTerms(t *testing.T) {
 	terms := relay.Terms{TTL: 2 * time.Hour, Data: 20_000, Duration: time.Minute}
@@ -469,9 +492,10 @@ func TestDuration(t *testing.T) {
 	_, rh := newRelay(t, relay.WithPolicy(relay.Grant(relay.Terms{Duration: time.Second})))
 	a, b := newHost(t), newHost(t)
 	closed := events(t, rh, new(relay.EvtCircuit))
+	connect(t, a, rh)
 	reserve(t, b, rh)
-	s := echoThrough(t, a, rh, b)
-	if _, err := s.Read(make([]byte, 1)); err == nil {
+	src, _ := rawCircuit(t, a, rh, b) // its peers' handshake might take longer than it may last
+	if _, err := src.Read(make([]byte, 1)); err == nil {
 		t.Error("the circuit goes on")
 	}
 	closed() // opened

@@ -160,9 +160,11 @@ func TestDurationWhileWaitingForTheRate(t *testing.T) {
 	_, rh := newRelay(t, relay.WithLimits(l), relay.WithPolicy(relay.Grant(relay.Terms{Rate: 1 << 10, Duration: time.Second})))
 	a, b := newHost(t), newHost(t)
 	closed := events(t, rh, new(relay.EvtCircuit))
+	connect(t, a, rh)
 	reserve(t, b, rh)
-	s := echoThrough(t, a, rh, b)
-	go func() { _, _ = s.Write(make([]byte, 1<<20)) }()
+	src, dst := rawCircuit(t, a, rh, b) // its peers' handshake might take longer than it may last
+	go func() { _, _ = src.Write(make([]byte, 1<<20)) }()
+	go func() { _, _ = io.Copy(io.Discard, dst) }()
 	closed() // opened
 	if e, _ := closed().(relay.EvtCircuit); e.Cause != relay.CauseDuration || e.Duration < time.Second || e.Duration > 5*time.Second {
 		t.Errorf("%+v, want the end after 1 s", e)

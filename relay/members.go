@@ -110,7 +110,7 @@ func NewMembers(issuers []peer.ID, opts ...MembersOption) (*Members, error) {
 		guests:   make(map[peer.ID]*guest),
 		uses:     make(map[string]int),
 		places:   make(map[netip.Prefix]int),
-		served:   served{streams: make(map[network.Stream]struct{})},
+		served:   served{streams: make(map[network.Stream]bool)},
 	}
 	var errs []error
 	for _, opt := range opts {

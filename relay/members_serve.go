@@ -29,9 +29,9 @@ type served struct {
 	turn sync.Mutex
 	stop func() // guarded by turn
 
-	host    host.Host // nil before the first start; guarded by Members.mu, as all below but wg
-	starts  int       // that were not stopped
-	streams map[network.Stream]struct{}
+	host    host.Host               // nil before the first start; guarded by Members.mu, as all below but wg
+	starts  int                     // that were not stopped
+	streams map[network.Stream]bool // whether it is being answered
 	wg      sync.WaitGroup
 }
 
@@ -111,8 +111,8 @@ func (m *Members) enter(s network.Stream) bool {
 	}
 	ofPeer, ofPlace := 0, 0
 	place := groupOf(addrOf(s.Conn()))
-	for other := range m.streams {
-		if other.Conn().RemotePeer() == s.Conn().RemotePeer() {
+	for other, answered := range m.streams {
+		if !answered && other.Conn().RemotePeer() == s.Conn().RemotePeer() {
 			ofPeer++
 		}
 		if groupOf(addrOf(other.Conn())) == place {
@@ -122,9 +122,17 @@ func (m *Members) enter(s network.Stream) bool {
 	if ofPeer >= maxPresentingPerPeer || ofPlace >= maxPresentingPerPlace {
 		return false
 	}
-	m.streams[s] = struct{}{}
+	m.streams[s] = false
 	m.wg.Add(1)
 	return true
+}
+
+// answers says that a stream's peer may present another: as soon as it has the
+// answer, which is before exit.
+func (m *Members) answers(s network.Stream) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.streams[s] = true
 }
 
 func (m *Members) exit(s network.Stream) {
@@ -163,6 +171,7 @@ func (m *Members) serve(s network.Stream) error {
 	}
 	why := m.present(s.Conn().RemotePeer(), token)
 	log.Debugw("invite presented", "peer", s.Conn().RemotePeer(), "refused", why)
+	m.answers(s)
 	return invite.WriteAnswer(s, string(why))
 }
 

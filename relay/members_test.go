@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/prometheus/client_golang/prometheus"
@@ -418,18 +419,20 @@ func TestWaitingRoomOnTheWire(t *testing.T) {
 	members := newMembers(t, []peer.ID{i.ID()}, relay.WithInviteWait(8*time.Second))
 	_, rh := newRelay(t, relay.WithTopics(), relay.WithRegisterer(reg), relay.WithPolicy(members))
 	var crowd []host.Host
-	answers := make(chan pbv2.Status)
-	for k := range 16 {
+	for range 16 { // before the first begins to wait
 		h := newHost(t)
 		crowd = append(crowd, h)
 		connect(t, h, rh)
+	}
+	late := newHost(t)
+	connect(t, late, rh)
+	answers := make(chan pbv2.Status)
+	for k, h := range crowd {
 		for range 4 {
 			go func() { answers <- hop(t, h, rh, send(hopMessage(pbv2.HopMessage_RESERVE, ""))).GetStatus() }()
 		}
 		waitFor(t, func() bool { return relay.Waiting(members) == 4*(k+1) })
 	}
-	late := newHost(t)
-	connect(t, late, rh)
 	ask := func() pbv2.Status { return hop(t, late, rh, send(hopMessage(pbv2.HopMessage_RESERVE, ""))).GetStatus() }
 	if got := ask(); got != pbv2.Status_RESERVATION_REFUSED {
 		t.Errorf("without room: %v", got)
@@ -469,8 +472,12 @@ func TestPresentingBounds(t *testing.T) {
 			t.Errorf("%d: %q, want %q", i, why, want)
 		}
 	}
-	other := newHost(t)
+	other, crowd := newHost(t), make([]host.Host, 31) // of the same address
 	connect(t, other, rh)
+	for i := range crowd { // before the first stream is opened, which ends after 10 s
+		crowd[i] = newHost(t)
+		connect(t, crowd[i], rh)
+	}
 	for i := range 2 {
 		openInvite(t, other, rh)
 		waitFor(t, func() bool { return relay.Presenting(members) == i+1 })
@@ -484,14 +491,54 @@ func TestPresentingBounds(t *testing.T) {
 		}
 	}
 	refused(other)
-	for range 31 { // of the same address
-		h := newHost(t)
-		connect(t, h, rh)
+	for _, h := range crowd {
 		openInvite(t, h, rh)
 		openInvite(t, h, rh)
 	}
 	waitFor(t, func() bool { return relay.Presenting(members) == 64 })
 	refused(h)
+}
+
+// lingering is a host on which streams take their time to close.
+type lingering struct {
+	host.Host
+
+	until <-chan struct{}
+}
+
+type lingeringStream struct {
+	network.Stream
+
+	until <-chan struct{}
+}
+
+func (l lingering) SetStreamHandler(id protocol.ID, f network.StreamHandler) {
+	l.Host.SetStreamHandler(id, func(s network.Stream) { f(lingeringStream{s, l.until}) })
+}
+
+func (s lingeringStream) Close() error {
+	<-s.until
+	return s.Stream.Close()
+}
+
+// Who has its answer may present the next, whatever is left to do about the last.
+func TestPresentingOneAfterTheOther(t *testing.T) {
+	i := newIssuer(t)
+	members := newMembers(t, []peer.ID{i.ID()})
+	rh, h := newHost(t), newHost(t)
+	until := make(chan struct{})
+	stop, err := members.Start(lingering{rh, until})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	defer close(until)
+	connect(t, h, rh)
+	for range 5 {
+		if why := present(t, h, rh, i.invite(t, relay.Invite{Audience: rh.ID()})); why != "" {
+			t.Errorf("presented: %q", why)
+		}
+	}
 }
 
 // openInvite begins to present an invite.

@@ -59,15 +59,16 @@ func (p pace) allow(who peer.ID, from netip.Addr) bool {
 	return p.peers.allow(string(who), now) && p.places.allow(groupOf(from).String(), now)
 }
 
-// strike counts what a peer did wrong, and hangs up on it once that is too much.
-func (h *hop) strike(p peer.ID, n int) {
+// strike counts what a peer did wrong, and hangs up on it once that is too much:
+// on the connections over which it came, for the peer may be back by another.
+func (h *hop) strike(p peer.ID, n int, over ...network.Conn) {
 	if h.strikes.allowN(string(p), time.Now(), n) || !h.enter() {
 		return
 	}
 	log.Debugw("a peer floods the relay, connection closed", "peer", p)
 	go func() { // this may be GossipSub's one goroutine, and closing waits for the peer a little
 		defer h.wg.Done()
-		for _, c := range h.host.Network().ConnsToPeer(p) {
+		for _, c := range over {
 			_ = c.CloseWithError(network.ConnRateLimited)
 		}
 	}()

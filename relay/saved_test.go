@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 
 	"github.com/tangop2p/tango/relay"
@@ -34,6 +35,15 @@ func lives(t *testing.T) (path string, next func(opts ...relay.Option) (*relay.R
 		t.Cleanup(func() { _ = r.Close() })
 		return r, h
 	}
+}
+
+// end ends a relay, and waits until a peer knows: else it believes that it is
+// connected to the next one, which has the same ID.
+func end(t *testing.T, r *relay.Relay, rh, h host.Host) {
+	t.Helper()
+	_ = r.Close()
+	_ = rh.Close()
+	waitFor(t, func() bool { return h.Network().Connectedness(rh.ID()) != network.Connected })
 }
 
 func content(t *testing.T, path string) string {
@@ -69,8 +79,7 @@ func TestSavedReservationIsBackWithItsPeer(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_ = r.Close()
-			_ = rh.Close()
+			end(t, r, rh, b)
 
 			r, rh = next()
 			changes := events(t, rh, new(relay.EvtReservation))
@@ -107,8 +116,7 @@ func TestConnectWaitsForTheReturn(t *testing.T) {
 	r, rh := next()
 	a, b := newHost(t), newHost(t)
 	reserve(t, b, rh)
-	_ = r.Close()
-	_ = rh.Close()
+	end(t, r, rh, b)
 	asked, called := make(chan struct{}), make(chan struct{})
 	slow := relay.PolicyFunc(func(ctx context.Context, r *relay.Request) relay.Decision {
 		switch r.Op {
@@ -159,8 +167,7 @@ func TestSavedReservationsEnd(t *testing.T) {
 			if c.end != nil {
 				c.end(r, rh, b)
 			}
-			_ = r.Close()
-			_ = rh.Close()
+			end(t, r, rh, b)
 			if c.text != nil {
 				if err := os.WriteFile(path, []byte(c.text(content(t, path))), 0o600); err != nil {
 					t.Fatal(err)
@@ -187,8 +194,7 @@ func TestEvictOfTheAbsent(t *testing.T) {
 	r, rh := next()
 	b := newHost(t)
 	reserve(t, b, rh)
-	_ = r.Close()
-	_ = rh.Close()
+	end(t, r, rh, b)
 	r, rh = next()
 	if !r.Evict(b.ID()) || r.Evict(b.ID()) {
 		t.Error("the saved reservation was not there, or is twice")

@@ -34,7 +34,7 @@ func newGuard(h host.Host, cfg *config, hop *hop) *guard {
 			}
 			return netip.Addr{}
 		},
-		strike:  hop.strike,
+		strike:  func(p peer.ID, n int) { hop.strike(p, n, h.Network().ConnsToPeer(p)...) },
 		dropped: hop.metrics.unforwarded,
 	}
 }

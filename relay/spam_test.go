@@ -120,9 +120,13 @@ func TestSpammers(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			r, rh := newRelay(t, relay.WithRegisterer(reg))
 			h, other := newHost(t), newHost(t)
-			s, say := gossip(t, h, rh), c.say(t, h)
-			for n := range c.n {
-				if _, err := protodelim.MarshalTo(s, &pb.RPC{Publish: []*pb.Message{say(n)}}); err != nil {
+			say, said := c.say(t, h), make([]*pb.Message, c.n)
+			for n := range said { // beforehand: to sign them may take longer than their pace allows
+				said[n] = say(n)
+			}
+			s := gossip(t, h, rh)
+			for _, m := range said {
+				if _, err := protodelim.MarshalTo(s, &pb.RPC{Publish: []*pb.Message{m}}); err != nil {
 					break // hung up
 				}
 			}

@@ -89,19 +89,44 @@ func (l *stunLimit) allow(ip netip.Addr) bool {
 
 func newSTUNServer(addr string, m *metrics) (*stunServer, error) {
 	s := &stunServer{metrics: m, limit: newSTUNLimit()}
-	ip, port, _ := net.SplitHostPort(addr) // WithSTUN has checked it
-	for _, network := range stunNetworks(ip) {
-		conn, err := listenSTUN(network, net.JoinHostPort(ip, port))
-		if err != nil {
-			return nil, fmt.Errorf("STUN at %s: %w; stop what runs there or take another port", addr, errors.Join(err, s.close()))
-		}
-		s.conns = append(s.conns, conn)
-		port = strconv.Itoa(int(addrPort(conn).Port())) // the same for both if any would do
+	var err error
+	if s.conns, err = stunSockets(addr, listenSTUN); err != nil {
+		return nil, fmt.Errorf("STUN at %s: %w; stop what runs there or take another port", addr, err)
 	}
 	for _, conn := range s.conns {
 		s.wg.Go(func() { s.serve(conn) })
 	}
 	return s, nil
+}
+
+// stunPorts is how many ports are tried where any would do: one that is free in IPv4
+// may be taken in IPv6.
+const stunPorts = 16
+
+// stunSockets opens a socket for each family of addresses, at the same port.
+func stunSockets(addr string, listen func(network, addr string) (*net.UDPConn, error)) (conns []*net.UDPConn, err error) {
+	ip, port, _ := net.SplitHostPort(addr) // WithSTUN has checked it
+	for range stunPorts {
+		if conns, err = stunSocketsAt(ip, port, listen); err == nil || port != "0" {
+			break
+		}
+	}
+	return conns, err
+}
+
+func stunSocketsAt(ip, port string, listen func(network, addr string) (*net.UDPConn, error)) (conns []*net.UDPConn, err error) {
+	for _, network := range stunNetworks(ip) {
+		conn, err := listen(network, net.JoinHostPort(ip, port))
+		if err != nil {
+			for _, c := range conns {
+				err = errors.Join(err, c.Close())
+			}
+			return nil, err
+		}
+		conns = append(conns, conn)
+		port = strconv.Itoa(int(addrPort(conn).Port())) // the same for both if any would do
+	}
+	return conns, nil
 }
 
 // stunNetworks returns the families of addresses to answer in: that of the IP

@@ -108,6 +108,32 @@ func TestSTUN(t *testing.T) {
 	}
 }
 
+// Where any port will do, it need not be the first that the system offers: others on
+// this machine have ports in IPv6 only.
+func TestSTUNTakesAnotherPort(t *testing.T) {
+	offers := 0
+	conns, err := relay.STUNSockets(":0", func(network, addr string) {
+		if offers++; network != "udp6" || offers > 6 {
+			return
+		}
+		at, err := net.ResolveUDPAddr(network, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := net.ListenUDP(network, at)
+		if err != nil {
+			return // it is taken already
+		}
+		t.Cleanup(func() { _ = other.Close() })
+	})
+	if err != nil || len(conns) != 2 {
+		t.Fatalf("%v, %v, want sockets in IPv4 and IPv6", conns, err)
+	}
+	for _, c := range conns {
+		_ = c.Close()
+	}
+}
+
 // One that asks again and again is not answered for long, others are.
 func TestSTUNIsLimited(t *testing.T) {
 	r, _ := newRelay(t, relay.WithSTUN("127.0.0.1:0"))
