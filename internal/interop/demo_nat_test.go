@@ -41,6 +41,8 @@ func TestDemoNAT(t *testing.T) {
 			if c.says == "" {
 				a.awaitDirect(t, b)
 				b.awaitDirect(t, a)
+				a.awaitMesh(t, b)
+				b.awaitMesh(t, a)
 				relay.Kill() // which would have a copy there first
 				a.chat(t, b, "hello through two NATs", "direct")
 				return

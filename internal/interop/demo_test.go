@@ -36,6 +36,8 @@ func testDemo(t *testing.T, first, second Kind) {
 	a.chat(t, b, "hello from the first page", "")
 	b.chat(t, a, "hello from the second page", "")
 	a.screenshot(t, "connected")
+	a.awaitMesh(t, b)
+	b.awaitMesh(t, a)
 	relay.Kill()
 	for _, p := range []*demoPage{a, b} {
 		p.await(t, 30*time.Second, "notices that the relay is gone", func(s demoState) bool {
@@ -61,11 +63,15 @@ type demoState struct {
 	Relay struct {
 		State string `json:"state"`
 	} `json:"relay"`
-	Peers []struct {
-		ID   string `json:"id"`
-		Path string `json:"path"`
-	} `json:"peers"`
-	Breakdown Marks `json:"breakdown"`
+	Peers     []demoPeer `json:"peers"`
+	Breakdown Marks      `json:"breakdown"`
+}
+
+// demoPeer is another page as the page has it.
+type demoPeer struct {
+	ID   string `json:"id"`
+	Path string `json:"path"`
+	Mesh bool   `json:"mesh"`
 }
 
 // chatLine is a line of the chat as the page shows it.
@@ -131,6 +137,15 @@ func (p *demoPage) awaitDirect(t *testing.T, other *demoPage) {
 		var text string
 		err := p.Evaluate(ctx, row, &text)
 		return strings.Contains(text, "direct"), err
+	})
+}
+
+// awaitMesh: a direct connection carries the chat once it is identified and GossipSub's
+// next heartbeat has come, and until then only the relay does.
+func (p *demoPage) awaitMesh(t *testing.T, other *demoPage) {
+	t.Helper()
+	p.await(t, 30*time.Second, "has the "+other.name+" in its chat mesh", func(s demoState) bool {
+		return slices.ContainsFunc(s.Peers, func(peer demoPeer) bool { return peer.ID == other.id && peer.Mesh })
 	})
 }
 

@@ -43,6 +43,17 @@ func newNamespace(name string) (*Namespace, error) {
 	return n, nil
 }
 
+// newStarter makes a thread that is in the sandbox itself, and stays there.
+func newStarter() *Namespace {
+	n := &Namespace{name: "sandbox", jobs: make(chan func()), done: make(chan struct{})}
+	go func() {
+		defer close(n.done)
+		runtime.LockOSThread()
+		n.work()
+	}()
+	return n
+}
+
 // run has a thread of its own that ends with it, as nothing would bring it back.
 func (n *Namespace) run(made chan<- error) {
 	defer close(n.done)
@@ -58,6 +69,10 @@ func (n *Namespace) run(made chan<- error) {
 	if err != nil {
 		return
 	}
+	n.work()
+}
+
+func (n *Namespace) work() {
 	for job := range n.jobs {
 		job()
 	}

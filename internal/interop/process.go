@@ -22,6 +22,10 @@ type process struct {
 	err  error // what Wait returned; read it after done
 }
 
+// starter starts the processes of the sandbox. The thread of a test may become a
+// namespace's later and end with that, and to Pdeathsig the thread is the parent.
+var starter *Namespace
+
 // startProcess starts cmd, in another network namespace unless place is nil; what it writes to stderr, and to stdout unless that is
 // taken, is kept for a failing test to print. The child gets the signal orphaned if
 // this process dies without ending it.
@@ -34,6 +38,9 @@ func startProcess(place *Namespace, name string, cmd *exec.Cmd, orphaned syscall
 	// A grandchild that keeps stderr open must not keep Wait from returning.
 	cmd.WaitDelay = 2 * time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: orphaned}
+	if place == nil {
+		place = starter
+	}
 	if err := place.Do(cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}

@@ -52,7 +52,9 @@ func Main(m *testing.M) int {
 }
 
 func runInside(m *testing.M) int {
+	starter = newStarter()
 	code := m.Run()
+	starter.Close()
 	fmt.Println(seen.summary())
 	if code == 0 {
 		if err := goleak.Find(); err != nil {

@@ -199,7 +199,8 @@ type jsPeer struct {
 func newJSPeer(t *testing.T) jsPeer {
 	t.Helper()
 	Need(t, Node)
-	js := jsPeer{openPeer(t, Node, "js"), StartRelay(t)}
+	relay := StartRelay(t) // first: it ends last, and would wait 5 s for an open circuit
+	js := jsPeer{openPeer(t, Node, "js"), relay}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	dial := false

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
@@ -21,6 +22,10 @@ type Trace struct {
 	Known     map[string]bool            // ids of all messages that the relay has seen, also rejected ones
 	Rejected  []Rejection
 	Named     map[string][]Mention // ids in control messages that peers sent to the relay
+	// Before has the ids that the relay knew, by peer, when it both had a stream to
+	// the peer and had heard what it subscribes to: no earlier could it send it any.
+	Before map[string]map[string]bool
+	heard  map[string]bool // who has subscribed to something
 }
 
 // Rejection is a message that a validator refused.
@@ -47,7 +52,10 @@ func (r *Relay) Trace() (*Trace, error) {
 }
 
 func readTrace(r io.Reader) (*Trace, error) {
-	t := &Trace{Delivered: map[string]map[string]bool{}, Known: map[string]bool{}, Named: map[string][]Mention{}}
+	t := &Trace{
+		Delivered: map[string]map[string]bool{}, Known: map[string]bool{}, Named: map[string][]Mention{},
+		Before: map[string]map[string]bool{}, heard: map[string]bool{},
+	}
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -83,8 +91,16 @@ func (t *Trace) add(event *pb.TraceEvent) {
 		}
 		t.Delivered[m.GetTopic()][traceID(m.GetMessageID())] = true
 	}
+	if m := event.OnNewOutboundStream; m != nil {
+		t.Before[tracePeer(m.GetPeerID())] = maps.Clone(t.Known)
+	}
 	if m := event.RecvRPC; m != nil {
-		t.addControl(tracePeer(m.GetReceivedFrom()), m.GetMeta().GetControl())
+		from := tracePeer(m.GetReceivedFrom())
+		if len(m.GetMeta().GetSubscription()) > 0 && !t.heard[from] {
+			t.heard[from] = true
+			t.Before[from] = maps.Clone(t.Known)
+		}
+		t.addControl(from, m.GetMeta().GetControl())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"sync"
 	"time"
@@ -63,7 +64,7 @@ func (c *crowd) flood(ctx context.Context, kind string, limit time.Duration) (an
 	wg.Wait()
 	c.tally.mu.Lock()
 	defer c.tally.mu.Unlock()
-	return answer{Seconds: time.Since(start).Seconds(), Done: c.tally.counts}, nil
+	return answer{Seconds: time.Since(start).Seconds(), Done: maps.Clone(c.tally.counts)}, nil
 }
 
 // attack runs one attacker, connected again whenever the relay has hung up.
