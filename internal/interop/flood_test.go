@@ -19,7 +19,7 @@ const (
 	honestPeers, honestAddresses = 50, 5
 	// signalings is how many each honest peer has for one measurement, half a second
 	// apart, by day and by night.
-	signalings, nightlySignalings = 4, 40
+	signalings, nightlySignalings = 8, 40
 	// floodFactor is how much longer signaling may take during a flood. By day, when
 	// the measurement is short, it may take some time slices of a busy processor more.
 	floodFactor = 2

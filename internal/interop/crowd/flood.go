@@ -39,7 +39,7 @@ const (
 func (c *crowd) flood(ctx context.Context, kind string, limit time.Duration) (answer, error) {
 	attack, ok := map[string]func(context.Context, *lightPeer, int) error{
 		"connections":  c.floodConnections,
-		"reservations": func(ctx context.Context, p *lightPeer, _ int) error { return p.reserve(ctx) },
+		"reservations": func(ctx context.Context, p *lightPeer, _ int) error { return p.link.Load().reserve(ctx) },
 		"circuits":     c.floodCircuits,
 		"slow":         floodSlow,
 		"oversized":    floodOversized,
@@ -114,7 +114,7 @@ func (c *crowd) floodConnections(ctx context.Context, _ *lightPeer, _ int) error
 // time one to nobody.
 func (c *crowd) floodCircuits(ctx context.Context, p *lightPeer, n int) error {
 	if !p.link.Load().reserved.Load() {
-		if err := p.reserve(ctx); err != nil {
+		if err := p.link.Load().reserve(ctx); err != nil {
 			return err
 		}
 		c.mu.Lock()
@@ -127,13 +127,13 @@ func (c *crowd) floodCircuits(ctx context.Context, p *lightPeer, n int) error {
 		to = c.peers[n%len(c.peers)].id
 		c.mu.Unlock()
 	}
-	_, err := p.circuit(ctx, to)
+	_, err := p.link.Load().circuit(ctx, to)
 	return err
 }
 
 // floodSlow opens requests and says the first of a hundred bytes.
 func floodSlow(ctx context.Context, p *lightPeer, _ int) error {
-	s, err := p.open(ctx, circuit.ProtoIDv2Hop)
+	s, err := p.link.Load().open(ctx, circuit.ProtoIDv2Hop)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func floodOversized(ctx context.Context, p *lightPeer, n int) error {
 	if n/floodPeers%2 == 0 {
 		id = pubsub.GossipSubID_v11
 	}
-	s, err := p.open(ctx, id)
+	s, err := p.link.Load().open(ctx, id)
 	if err != nil {
 		return err
 	}

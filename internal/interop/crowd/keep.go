@@ -86,7 +86,7 @@ func (c *crowd) hold(ctx context.Context, p *lightPeer) {
 		}
 		pause(ctx, retry)
 		if err := p.resume(ctx); err != nil {
-			c.tally.count("reserve: " + p.blame(l, err))
+			c.tally.count("reserve: " + p.link.Load().blame(err))
 		}
 	}
 }
@@ -98,7 +98,7 @@ func (p *lightPeer) resume(ctx context.Context) error {
 			return err
 		}
 	}
-	return p.reserve(ctx)
+	return p.link.Load().reserve(ctx)
 }
 
 // talk opens a circuit to another peer, exchanges something, and begins anew.
@@ -109,9 +109,9 @@ func (c *crowd) talk(ctx context.Context, p *lightPeer, to peer.ID, long bool) {
 		if l.IsClosed() {
 			continue // hold sees to it
 		}
-		s, err := p.circuit(ctx, to)
+		s, err := l.circuit(ctx, to)
 		if err != nil {
-			c.tally.count("circuit: " + p.blame(l, err))
+			c.tally.count("circuit: " + l.blame(err))
 			continue
 		}
 		for i := 0; err == nil && (long || i < turns); i++ {
@@ -121,7 +121,7 @@ func (c *crowd) talk(ctx context.Context, p *lightPeer, to peer.ID, long bool) {
 			}
 		}
 		if err != nil {
-			c.tally.count("circuit ended: " + p.blame(l, err))
+			c.tally.count("circuit ended: " + l.blame(err))
 			_ = s.Reset()
 			continue
 		}
@@ -143,32 +143,30 @@ func exchangeBytes(s network.MuxedStream, size int) error {
 // silent marks what the relay ended without any reason on the wire.
 const silent = "no reason"
 
-// blame says what reason the relay gave for an error: a status of circuit v2, the
+// blame says what reason the relay gave for an error on this connection: a status of circuit v2, the
 // code of a reset, or the end of the whole connection.
-func (p *lightPeer) blame(l *link, err error) string {
+func (l *link) blame(err error) string {
 	if r, ok := errors.AsType[refusal](err); ok {
 		return r.Error()
 	}
 	if e, ok := errors.AsType[*network.StreamError](err); ok && e.Remote && e.ErrorCode != network.StreamNoError {
 		return fmt.Sprintf("stream code %#x", uint32(e.ErrorCode))
 	}
-	if now := p.link.Load(); now == l {
-		select {
-		case <-l.gone:
-		case <-time.After(parting):
-			return fmt.Sprintf("%s: %v", silent, err)
-		}
+	select {
+	case <-l.gone:
+		return "connection lost"
+	case <-time.After(parting):
+		return fmt.Sprintf("%s: %v", silent, err)
 	}
-	return "connection lost"
 }
 
 // reach opens a circuit to a peer that need not be of this crowd.
 func (c *crowd) reach(ctx context.Context, to peer.ID) error {
-	p := c.peers[0]
-	if l := p.link.Load(); l.IsClosed() {
+	l := c.peers[0].link.Load()
+	if l.IsClosed() {
 		return errors.New("connection lost")
 	}
-	s, err := p.circuit(ctx, to)
+	s, err := l.circuit(ctx, to)
 	if err != nil {
 		return err
 	}
@@ -221,7 +219,7 @@ func (c *crowd) signal(ctx context.Context, n int) answer {
 
 func (p *lightPeer) signal(ctx context.Context, to peer.ID) (time.Duration, error) {
 	start := time.Now()
-	s, err := p.circuit(ctx, to)
+	s, err := p.link.Load().circuit(ctx, to)
 	if err != nil {
 		return 0, err
 	}

@@ -101,7 +101,7 @@ func (c *crowd) do(ctx context.Context, r request) (answer, error) {
 			return nil
 		}), nil
 	case "reserve":
-		return timed(len(c.peers), func(i int) error { return c.peers[i].reserve(ctx) }), nil
+		return timed(len(c.peers), func(i int) error { return c.peers[i].link.Load().reserve(ctx) }), nil
 	case "circuits":
 		return timed(r.N, func(i int) error { return c.send(ctx, i, 1<<10) }), nil
 	case "bytes":
@@ -127,7 +127,7 @@ func (c *crowd) do(ctx context.Context, r request) (answer, error) {
 // send sends so many bytes from the i-th peer to the next, and has them back.
 func (c *crowd) send(ctx context.Context, i int, size int64) error {
 	from, to := c.peers[i%len(c.peers)], c.peers[(i+1)%len(c.peers)]
-	s, err := from.circuit(ctx, to.id)
+	s, err := from.link.Load().circuit(ctx, to.id)
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func (p *lightPeer) dial(ctx context.Context) error {
 	l := &link{CapableConn: conn, gone: make(chan struct{})}
 	go p.serve(l)
 	p.link.Store(l)
-	return p.subscribe(ctx)
+	return p.subscribe(ctx, l)
 }
 
 // handle says how streams that the relay opens are answered.
@@ -173,8 +173,8 @@ func stop(s io.ReadWriter) error {
 	return echo(s)
 }
 
-func (p *lightPeer) open(ctx context.Context, id protocol.ID) (network.MuxedStream, error) {
-	s, err := p.link.Load().OpenStream(ctx)
+func (l *link) open(ctx context.Context, id protocol.ID) (network.MuxedStream, error) {
+	s, err := l.OpenStream(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -186,8 +186,8 @@ func (p *lightPeer) open(ctx context.Context, id protocol.ID) (network.MuxedStre
 }
 
 // subscribe opens GossipSub's stream, which stays open.
-func (p *lightPeer) subscribe(ctx context.Context) error {
-	s, err := p.open(ctx, pubsub.GossipSubID_v11)
+func (p *lightPeer) subscribe(ctx context.Context, l *link) error {
+	s, err := l.open(ctx, pubsub.GossipSubID_v11)
 	if err != nil {
 		return fmt.Errorf("GossipSub: %w", err)
 	}
@@ -206,8 +206,8 @@ type refusal circuitpb.Status
 func (r refusal) Error() string { return circuitpb.Status(r).String() }
 
 // hop sends a request to the relay, and returns the stream once it agrees.
-func (p *lightPeer) hop(ctx context.Context, m *circuitpb.HopMessage) (network.MuxedStream, error) {
-	s, err := p.open(ctx, circuit.ProtoIDv2Hop)
+func (l *link) hop(ctx context.Context, m *circuitpb.HopMessage) (network.MuxedStream, error) {
+	s, err := l.open(ctx, circuit.ProtoIDv2Hop)
 	if err != nil {
 		return nil, err
 	}
@@ -233,9 +233,8 @@ func exchange(s network.MuxedStream, m *circuitpb.HopMessage) error {
 	return nil
 }
 
-func (p *lightPeer) reserve(ctx context.Context) error {
-	l := p.link.Load()
-	s, err := p.hop(ctx, &circuitpb.HopMessage{Type: circuitpb.HopMessage_RESERVE.Enum()})
+func (l *link) reserve(ctx context.Context) error {
+	s, err := l.hop(ctx, &circuitpb.HopMessage{Type: circuitpb.HopMessage_RESERVE.Enum()})
 	if err != nil {
 		return err
 	}
@@ -244,6 +243,6 @@ func (p *lightPeer) reserve(ctx context.Context) error {
 }
 
 // circuit opens a circuit to another, which echoes.
-func (p *lightPeer) circuit(ctx context.Context, to peer.ID) (network.MuxedStream, error) {
-	return p.hop(ctx, &circuitpb.HopMessage{Type: circuitpb.HopMessage_CONNECT.Enum(), Peer: &circuitpb.Peer{Id: []byte(to)}})
+func (l *link) circuit(ctx context.Context, to peer.ID) (network.MuxedStream, error) {
+	return l.hop(ctx, &circuitpb.HopMessage{Type: circuitpb.HopMessage_CONNECT.Enum(), Peer: &circuitpb.Peer{Id: []byte(to)}})
 }
