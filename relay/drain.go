@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,7 +56,8 @@ func (h *hop) tell(ctx context.Context) {
 	wg.Wait()
 }
 
+// takesNotices is true also of a peer of which identify has not told anything yet.
 func (h *hop) takesNotices(p peer.ID) bool {
-	ids, err := h.host.Peerstore().SupportsProtocols(p, notice.ID)
-	return err == nil && len(ids) > 0
+	ids, err := h.host.Peerstore().GetProtocols(p)
+	return err == nil && (len(ids) == 0 || slices.Contains(ids, notice.ID))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 
 	"github.com/tangop2p/tango/internal/notice"
 	"github.com/tangop2p/tango/relay"
@@ -101,6 +102,36 @@ func TestDrainDoesNotTrustPeers(t *testing.T) {
 				t.Fatal("Shutdown waits for the peer")
 			}
 		})
+	}
+}
+
+// A peer whose identify the relay has not heard yet is told as well.
+func TestDrainTellsWhoIsNew(t *testing.T) {
+	r, rh := newTangoRelay(t)
+	h := newHost(t)
+	h.RemoveStreamHandler(identify.ID)
+	told := make(chan error, 1)
+	h.SetStreamHandler(notice.ID, func(s network.Stream) {
+		_, err := notice.Read(s)
+		told <- err
+		_ = s.Close()
+	})
+	if err := h.Connect(t.Context(), info(rh)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Reserve(t.Context(), h, info(rh)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-told:
+		if err != nil {
+			t.Error(err)
+		}
+	default:
+		t.Error("it was not told")
 	}
 }
 
