@@ -232,9 +232,29 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 	a, b := newPeer(t, r, nothing()), newPeer(t, r, nothing())
 	why := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	time.AfterFunc(300*time.Millisecond, func() { cancel(why) })
+	relayed := watch[webrtc.EvtPathChanged](t, a)
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	telling.Go(func() {
+		for range relayed {
+			cancel(why)
+			return
+		}
+	})
 	path, err := a.Transport.Connect(ctx, b.ID(), b.addr)
 	if !errors.Is(err, why) || path.Kind != webrtc.PathRelayed {
+		t.Errorf("path %v, error %v", path, err)
+	}
+}
+
+// It does so too while it dials through the relay.
+func TestConnectSaysWhyItEnds(t *testing.T) {
+	r := newRelay(t)
+	a, b := newPeer(t, r), newPeer(t, r)
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if path, err := a.Transport.Connect(ctx, b.ID(), b.addr); !errors.Is(err, why) || path.Kind != webrtc.PathNone {
 		t.Errorf("path %v, error %v", path, err)
 	}
 }
