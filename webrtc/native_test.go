@@ -121,7 +121,7 @@ func (g *gater) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReaso
 func newGated(t *testing.T, r host.Host, g *gater) *peerNode {
 	t.Helper()
 	h := newHost(t, libp2p.NoListenAddrs, libp2p.EnableRelay(), libp2p.ConnectionGater(g))
-	return attach(t, h, r, webrtc.WithConnectionGater(g), quick())
+	return attach(t, h, r, webrtc.WithConnectionGater(g))
 }
 
 func TestGaterIsAsked(t *testing.T) {
@@ -188,7 +188,7 @@ func TestResourceManagerRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = h.Close() })
-			a, b := attach(t, h, r, quick()), newPeer(t, r, quick())
+			a, b := attach(t, h, r), newPeer(t, r)
 			path, err := a.Transport.Connect(short(t), b.ID(), b.addr)
 			if !errors.Is(err, network.ErrResourceLimitExceeded) || path.Kind != webrtc.PathRelayed {
 				t.Errorf("path %v, error %v", path, err)
