@@ -205,7 +205,7 @@ func (l *ladder) wait(ctx context.Context, d time.Duration, wake ...<-chan struc
 	defer timer.Stop()
 	wake = append(wake, nil, nil) // two at most
 	for {
-		changed := l.changed()
+		changed := l.u.changed(l.peer)
 		if pathTo(l.u.t.host, l.peer).Kind == PathDirect || changed == nil {
 			return
 		}
@@ -223,10 +223,12 @@ func (l *ladder) wait(ctx context.Context, d time.Duration, wake ...<-chan struc
 	}
 }
 
-func (l *ladder) changed() <-chan struct{} {
-	l.u.mu.Lock()
-	defer l.u.mu.Unlock()
-	if r := l.u.records[l.peer]; r != nil {
+// changed returns what is closed when anything changes about a peer; nil if
+// nothing is known of it.
+func (u *upgrader) changed(p peer.ID) <-chan struct{} {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if r := u.records[p]; r != nil {
 		return r.changed
 	}
 	return nil

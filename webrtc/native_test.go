@@ -63,6 +63,7 @@ type gater struct {
 	refuse string
 	asked  []string
 	onDial func(peer.ID) // if not nil, called when a peer is about to be dialled
+	late   chan struct{} // if not nil, the swarm gets direct connections once it is closed
 }
 
 func (g *gater) ask(format string, args ...any) bool {
@@ -115,7 +116,11 @@ func (g *gater) InterceptSecured(d network.Direction, _ peer.ID, a network.ConnM
 }
 
 func (g *gater) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
-	return g.ask("upgraded %v %v", c.Stat().Direction, c.RemoteMultiaddr()), 0
+	q := fmt.Sprintf("upgraded %v %v", c.Stat().Direction, c.RemoteMultiaddr())
+	if g.late != nil && ofICE(q) {
+		<-g.late
+	}
+	return g.ask("%s", q), 0
 }
 
 func newGated(t *testing.T, r host.Host, g *gater) *peerNode {

@@ -148,6 +148,23 @@ func TestGlareEndsInOneConnection(t *testing.T) {
 	}
 }
 
+// A side whose swarm is about to get a connection does not make another one.
+func TestNoSecondConnectionBeforeTheFirstShows(t *testing.T) {
+	r, g := newRelay(t), &gater{late: make(chan struct{})}
+	a, b := newPeer(t, r), newGated(t, r, g)
+	connect(t, a, b)
+	var back sync.WaitGroup
+	back.Go(func() { connect(t, b, a) })
+	await(t, "the other side has tried", func() bool {
+		return slices.ContainsFunc(b.Explain(a.ID()).Attempts, func(a webrtc.Attempt) bool { return a.Rung == webrtc.RungDirect })
+	})
+	close(g.late)
+	back.Wait()
+	if n, m := len(direct(a, b.ID())), len(direct(b, a.ID())); n != 1 || m != 1 {
+		t.Errorf("%d and %d direct connections\n%v\n%v", n, m, a.Explain(b.ID()), b.Explain(a.ID()))
+	}
+}
+
 func TestDirectPathOutlivesTheRelay(t *testing.T) {
 	r := newRelay(t)
 	a, b := newPeer(t, r), newPeer(t, r)
