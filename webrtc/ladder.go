@@ -151,10 +151,11 @@ func (l *ladder) run() {
 
 // finish ends the ladder if there is no more to do, and says whether.
 func (l *ladder) finish(tries int) bool {
-	path := pathTo(l.u.t.host, l.peer)
-	more := path.Kind == PathRelayed || path.Kind == PathNone && l.rebuild.Load() && tries < maxRebuilds
 	l.u.mu.Lock()
 	defer l.u.mu.Unlock()
+	// With the lock, or who loses the path just now leaves it to this ladder.
+	path := pathTo(l.u.t.host, l.peer)
+	more := path.Kind == PathRelayed || path.Kind == PathNone && l.rebuild.Load() && tries < maxRebuilds
 	if more && l.u.t.ctx.Err() == nil {
 		return false
 	}
