@@ -140,11 +140,14 @@ func (l *ladder) run() {
 			return
 		}
 		err := l.try(ctx)
-		if err == nil || errors.Is(err, network.ErrNoConn) && !l.rebuild.Load() {
-			continue // finish sees it
+		switch {
+		case err == nil: // who has closed it already may be about to close all
+			l.wait(ctx, closeGrace)
+		case errors.Is(err, network.ErrNoConn) && !l.rebuild.Load(): // finish sees it
+		default:
+			wait := l.failed(err)
+			l.wait(ctx, wait, l.now, l.retry)
 		}
-		wait := l.failed(err)
-		l.wait(ctx, wait, l.now, l.retry)
 	}
 	l.finish(0)
 }

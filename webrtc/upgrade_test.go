@@ -215,6 +215,29 @@ func TestClosedPathStaysClosed(t *testing.T) {
 	}
 }
 
+// Who closes a direct path as soon as it shows is given time to close the relayed
+// one too.
+func TestPathClosedAtOnceIsLeftAWhile(t *testing.T) {
+	r := newRelay(t)
+	a, b := newPeer(t, r), newPeer(t, r)
+	var once sync.Once
+	a.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
+		if _, err := c.RemoteMultiaddr().ValueForProtocol(ma.P_WEBRTC); err == nil {
+			once.Do(func() { _ = c.Close() })
+		}
+	}})
+	circuit(t, a, b)
+	await(t, "there is a path in the end", func() bool { return a.Path(b.ID()).Kind == webrtc.PathDirect })
+	var made []webrtc.Attempt
+	await(t, "it is told", func() bool {
+		made = slices.DeleteFunc(a.Explain(b.ID()).Attempts, func(a webrtc.Attempt) bool { return a.Rung != webrtc.RungDirect })
+		return len(made) > 1
+	})
+	if pause := made[1].Start.Sub(made[0].Start.Add(made[0].Took)); pause < time.Second {
+		t.Errorf("the next attempt began after %v", pause)
+	}
+}
+
 func TestConnectSaysWhatIsMissing(t *testing.T) {
 	r := newRelay(t)
 	a, b := newPeer(t, r), newPeer(t, r)
