@@ -312,6 +312,9 @@ func TestDeadlines(t *testing.T) {
 		errs <- err
 	}()
 	go func() { errs <- writeUntilError(s) }()
+	if _, err := io.ReadFull(r, make([]byte, 2)); err != nil { // so a Write has begun
+		t.Fatal(err)
+	}
 	time.AfterFunc(50*time.Millisecond, func() { _ = s.SetDeadline(time.Now().Add(-time.Hour)) })
 	for range 2 {
 		if err := <-errs; !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -320,8 +323,8 @@ func TestDeadlines(t *testing.T) {
 	}
 	_ = s.SetDeadline(time.Time{})
 	_ = s.CloseWrite()
-	if n, err := io.Copy(io.Discard, r); err != nil || n < 2 {
-		t.Fatal(n, err)
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		t.Fatal(err)
 	}
 	_, _ = r.Write([]byte("z"))
 	if _, err := s.Read(make([]byte, 1)); err != nil {
@@ -331,14 +334,22 @@ func TestDeadlines(t *testing.T) {
 
 // TestUnreadStream has a stream that nobody reads next to one in use.
 func TestUnreadStream(t *testing.T) {
-	a, b := newPionPair(t, withLimits(func(l *streamLimits) { l.stall = 500 * time.Millisecond }))
+	// The echo may take a second between two reads on a busy machine.
+	const stall = time.Hour
+	a, b := newPionPair(t, withLimits(func(l *streamLimits) { l.stall = stall }))
 	s := open(t, a)
 	wrote := make(chan error, 1)
 	go func() { wrote <- writeUntilError(s) }()
 	unread := accept(t, b)
 	await(t, "full", func() bool { return unread.look(func() bool { return unread.stalled != nil }) })
 	serveEcho(t, b)
-	if err := echo(a, randomBytes(1, 4<<20)); err != nil {
+	echoed := make(chan error, 1)
+	go func() { echoed <- echo(a, randomBytes(1, 4<<20)) }()
+	unread.look(func() bool { // an hour later
+		unread.lastRead = unread.lastRead.Add(-stall)
+		return unread.stalled.Reset(0)
+	})
+	if err := <-echoed; err != nil {
 		t.Fatal(err)
 	}
 	if err := <-wrote; !errors.Is(err, &network.StreamError{ErrorCode: network.StreamResourceLimitExceeded, Remote: true}) {
@@ -392,7 +403,7 @@ func TestFINIsAnsweredUnread(t *testing.T) {
 	_ = s.CloseWrite()
 	start := time.Now()
 	await(t, "FIN_ACK", func() bool { return s.look(func() bool { return s.machine.send == halfDone }) })
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > defaultStreamLimits().linger { // js-libp2p gives the stream up then
 		t.Errorf("FIN_ACK took %v", took)
 	}
 	if got, err := io.ReadAll(accept(t, b)); err != nil || string(got) != "only written" {

@@ -1,6 +1,7 @@
 package webrtc_test
 
 import (
+	"cmp"
 	"context"
 	"regexp"
 	"strings"
@@ -157,7 +158,11 @@ func TestHostileOfferer(t *testing.T) {
 	for name, attack := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := newRelay(t)
-			a, b := newAttacker(t, r), newPeer(t, r, quick())
+			limit := time.Second
+			if name == "another certificate" || strings.HasSuffix(name, "connected") { // they get far, and end by themselves
+				limit = webrtc.DefaultLimits().Timeout
+			}
+			a, b := newAttacker(t, r), newPeer(t, r, within(limit))
 			webrtc.Idle(b.Transport)
 			before := scope(b)
 			ctx := network.WithAllowLimitedConn(short(t), "test")
@@ -209,28 +214,34 @@ func TestHostileAnswerer(t *testing.T) {
 	tests := map[string]struct {
 		answer func(ctx context.Context, a *attacker, in *signaling.Incoming)
 		stages []webrtc.Stage
+		limit  time.Duration // of an attempt that has to get far; 0 is a second
 	}{
 		"no answer": {
 			func(context.Context, *attacker, *signaling.Incoming) {},
 			[]webrtc.Stage{webrtc.StageAnswer},
+			0,
 		},
 		"refusal": {
 			func(_ context.Context, _ *attacker, in *signaling.Incoming) { in.Abort(nil) },
 			[]webrtc.Stage{webrtc.StageAnswer},
+			0,
 		},
 		"garbage": {
 			func(ctx context.Context, _ *attacker, in *signaling.Incoming) { _ = in.Answer(ctx, "v=0\r\ngarbage") },
 			[]webrtc.Stage{webrtc.StageAnswer},
+			0,
 		},
 		"the offer itself": {
 			func(ctx context.Context, _ *attacker, in *signaling.Incoming) { _ = in.Answer(ctx, in.Offer()) },
 			[]webrtc.Stage{webrtc.StageAnswer, webrtc.StageCandidates, webrtc.StageICE},
+			0,
 		},
 		"another certificate": {
 			func(ctx context.Context, a *attacker, in *signaling.Incoming) {
 				_ = in.Answer(ctx, otherFingerprint(answer(a, a.pc(), in.Offer())))
 			},
 			[]webrtc.Stage{webrtc.StageDTLS},
+			webrtc.DefaultLimits().Timeout,
 		},
 		"the end right after the answer": {
 			func(ctx context.Context, a *attacker, in *signaling.Incoming) {
@@ -239,12 +250,13 @@ func TestHostileAnswerer(t *testing.T) {
 				_ = pc.Close()
 			},
 			[]webrtc.Stage{webrtc.StageCandidates, webrtc.StageICE, webrtc.StageDTLS, webrtc.StageSCTP, webrtc.StageConfirm},
+			4 * time.Second,
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := newRelay(t)
-			a, b := newAttacker(t, r), newPeer(t, r, quick())
+			a, b := newAttacker(t, r), newPeer(t, r, within(cmp.Or(test.limit, time.Second)))
 			before := scope(b)
 			ctx := short(t)
 			served := make(chan struct{})

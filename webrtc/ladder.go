@@ -140,21 +140,25 @@ func (l *ladder) run() {
 			return
 		}
 		err := l.try(ctx)
-		if err == nil || errors.Is(err, network.ErrNoConn) && !l.rebuild.Load() {
-			continue // finish sees it
+		switch {
+		case err == nil: // who has closed it already may be about to close all
+			l.wait(ctx, closeGrace)
+		case errors.Is(err, network.ErrNoConn) && !l.rebuild.Load(): // finish sees it
+		default:
+			wait := l.failed(err)
+			l.wait(ctx, wait, l.now, l.retry)
 		}
-		wait := l.failed(err)
-		l.wait(ctx, wait, l.now, l.retry)
 	}
 	l.finish(0)
 }
 
 // finish ends the ladder if there is no more to do, and says whether.
 func (l *ladder) finish(tries int) bool {
-	path := pathTo(l.u.t.host, l.peer)
-	more := path.Kind == PathRelayed || path.Kind == PathNone && l.rebuild.Load() && tries < maxRebuilds
 	l.u.mu.Lock()
 	defer l.u.mu.Unlock()
+	// With the lock, or who loses the path just now leaves it to this ladder.
+	path := pathTo(l.u.t.host, l.peer)
+	more := path.Kind == PathRelayed || path.Kind == PathNone && l.rebuild.Load() && tries < maxRebuilds
 	if more && l.u.t.ctx.Err() == nil {
 		return false
 	}
@@ -205,7 +209,7 @@ func (l *ladder) wait(ctx context.Context, d time.Duration, wake ...<-chan struc
 	defer timer.Stop()
 	wake = append(wake, nil, nil) // two at most
 	for {
-		changed := l.changed()
+		changed := l.u.changed(l.peer)
 		if pathTo(l.u.t.host, l.peer).Kind == PathDirect || changed == nil {
 			return
 		}
@@ -223,10 +227,12 @@ func (l *ladder) wait(ctx context.Context, d time.Duration, wake ...<-chan struc
 	}
 }
 
-func (l *ladder) changed() <-chan struct{} {
-	l.u.mu.Lock()
-	defer l.u.mu.Unlock()
-	if r := l.u.records[l.peer]; r != nil {
+// changed returns what is closed when anything changes about a peer; nil if
+// nothing is known of it.
+func (u *upgrader) changed(p peer.ID) <-chan struct{} {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if r := u.records[p]; r != nil {
 		return r.changed
 	}
 	return nil

@@ -63,6 +63,7 @@ type gater struct {
 	refuse string
 	asked  []string
 	onDial func(peer.ID) // if not nil, called when a peer is about to be dialled
+	late   chan struct{} // if not nil, the swarm gets direct connections once it is closed
 }
 
 func (g *gater) ask(format string, args ...any) bool {
@@ -115,13 +116,17 @@ func (g *gater) InterceptSecured(d network.Direction, _ peer.ID, a network.ConnM
 }
 
 func (g *gater) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
-	return g.ask("upgraded %v %v", c.Stat().Direction, c.RemoteMultiaddr()), 0
+	q := fmt.Sprintf("upgraded %v %v", c.Stat().Direction, c.RemoteMultiaddr())
+	if g.late != nil && ofICE(q) {
+		<-g.late
+	}
+	return g.ask("%s", q), 0
 }
 
 func newGated(t *testing.T, r host.Host, g *gater) *peerNode {
 	t.Helper()
 	h := newHost(t, libp2p.NoListenAddrs, libp2p.EnableRelay(), libp2p.ConnectionGater(g))
-	return attach(t, h, r, webrtc.WithConnectionGater(g), quick())
+	return attach(t, h, r, webrtc.WithConnectionGater(g))
 }
 
 func TestGaterIsAsked(t *testing.T) {
@@ -188,7 +193,7 @@ func TestResourceManagerRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = h.Close() })
-			a, b := attach(t, h, r, quick()), newPeer(t, r, quick())
+			a, b := attach(t, h, r), newPeer(t, r)
 			path, err := a.Transport.Connect(short(t), b.ID(), b.addr)
 			if !errors.Is(err, network.ErrResourceLimitExceeded) || path.Kind != webrtc.PathRelayed {
 				t.Errorf("path %v, error %v", path, err)

@@ -299,13 +299,32 @@ func (t *Transport) serve(in *signaling.Incoming) {
 		return
 	}
 	ready := make(chan struct{})
-	defer close(ready)
 	if tango {
 		t.listener.deliver(c)
 	} else {
 		t.listener.deliver(&shyConn{c, ready})
 	}
 	confirm(ctx, in.Session)
+	close(ready)
+	t.awaitSwarm(ctx, c)
+}
+
+// awaitSwarm waits until the swarm has a connection, or it is over. Until then the
+// peer counts as answered: an offer of ours would make a second connection.
+func (t *Transport) awaitSwarm(ctx context.Context, c *conn) {
+	for {
+		changed := t.upgrader.changed(c.remotePeer)
+		if pathTo(t.host, c.remotePeer).Kind == PathDirect {
+			return
+		}
+		select {
+		case <-changed:
+		case <-c.ended:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // shyConn opens no stream before the remote takes them. js-libp2p drops what it

@@ -383,6 +383,9 @@ func (t *Transport) Connect(ctx context.Context, p peer.ID, addrs ...ma.Multiadd
 	defer context.AfterFunc(t.ctx, func() { cancel(ErrClosed) })() //nolint:contextcheck // Close ends the call too
 	if path.Kind == PathNone {
 		if stage, err := t.upgrader.approach(ctx, p); err != nil {
+			if why := context.Cause(ctx); why != nil && errors.Is(err, context.Canceled) {
+				err = why // ErrClosed, or the caller's
+			}
 			return pathTo(t.host, p), t.failed(p, stage, err)
 		}
 	}

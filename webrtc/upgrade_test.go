@@ -89,7 +89,8 @@ func nothing() webrtc.Option {
 
 func TestFailedUpgradeLeavesTheRelayedPath(t *testing.T) {
 	r := newRelay(t)
-	a, b := newPeer(t, r, nothing(), quick()), newPeer(t, r, nothing(), quick())
+	limit := within(4 * time.Second) // to exchange descriptions in
+	a, b := newPeer(t, r, nothing(), limit), newPeer(t, r, nothing(), limit)
 	serveEcho(b)
 	fails := watch[webrtc.EvtUpgradeFailed](t, a)
 	path, err := a.Transport.Connect(short(t), b.ID(), b.addr)
@@ -104,8 +105,10 @@ func TestFailedUpgradeLeavesTheRelayedPath(t *testing.T) {
 		t.Errorf("path %+v", path)
 	}
 	for e := range fails {
-		if e.Peer != b.ID() || time.Until(e.Next) < 4*time.Second {
-			t.Errorf("event %+v", e)
+		attempts := a.Explain(b.ID()).Attempts
+		last := attempts[len(attempts)-1]
+		if e.Peer != b.ID() || e.Next.Sub(last.Start.Add(last.Took)) < 5*time.Second { // the shortest back-off
+			t.Errorf("event %+v, the attempt was %v", e, last)
 		}
 		break
 	}
@@ -122,10 +125,11 @@ func TestFailedUpgradeLeavesTheRelayedPath(t *testing.T) {
 	}
 }
 
-// quick makes attempts fail in a second.
-func quick() webrtc.Option {
+// within ends attempts that nothing else ends. What they have to reach before may
+// take more than a second on a busy machine.
+func within(d time.Duration) webrtc.Option {
 	l := webrtc.DefaultLimits()
-	l.Timeout = time.Second
+	l.Timeout = d
 	return webrtc.WithLimits(l)
 }
 
@@ -141,6 +145,23 @@ func TestGlareEndsInOneConnection(t *testing.T) {
 			t.Errorf("%d and %d direct connections\n%v\n%v", n, m, a.Explain(b.ID()), b.Explain(a.ID()))
 		}
 		_, _ = a.Close(), b.Close()
+	}
+}
+
+// A side whose swarm is about to get a connection does not make another one.
+func TestNoSecondConnectionBeforeTheFirstShows(t *testing.T) {
+	r, g := newRelay(t), &gater{late: make(chan struct{})}
+	a, b := newPeer(t, r), newGated(t, r, g)
+	connect(t, a, b)
+	var back sync.WaitGroup
+	back.Go(func() { connect(t, b, a) })
+	await(t, "the other side has tried", func() bool {
+		return slices.ContainsFunc(b.Explain(a.ID()).Attempts, func(a webrtc.Attempt) bool { return a.Rung == webrtc.RungDirect })
+	})
+	close(g.late)
+	back.Wait()
+	if n, m := len(direct(a, b.ID())), len(direct(b, a.ID())); n != 1 || m != 1 {
+		t.Errorf("%d and %d direct connections\n%v\n%v", n, m, a.Explain(b.ID()), b.Explain(a.ID()))
 	}
 }
 
@@ -194,6 +215,29 @@ func TestClosedPathStaysClosed(t *testing.T) {
 	}
 }
 
+// Who closes a direct path as soon as it shows is given time to close the relayed
+// one too.
+func TestPathClosedAtOnceIsLeftAWhile(t *testing.T) {
+	r := newRelay(t)
+	a, b := newPeer(t, r), newPeer(t, r)
+	var once sync.Once
+	a.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
+		if _, err := c.RemoteMultiaddr().ValueForProtocol(ma.P_WEBRTC); err == nil {
+			once.Do(func() { _ = c.Close() })
+		}
+	}})
+	circuit(t, a, b)
+	await(t, "there is a path in the end", func() bool { return a.Path(b.ID()).Kind == webrtc.PathDirect })
+	var made []webrtc.Attempt
+	await(t, "it is told", func() bool {
+		made = slices.DeleteFunc(a.Explain(b.ID()).Attempts, func(a webrtc.Attempt) bool { return a.Rung != webrtc.RungDirect })
+		return len(made) > 1
+	})
+	if pause := made[1].Start.Sub(made[0].Start.Add(made[0].Took)); pause < time.Second {
+		t.Errorf("the next attempt began after %v", pause)
+	}
+}
+
 func TestConnectSaysWhatIsMissing(t *testing.T) {
 	r := newRelay(t)
 	a, b := newPeer(t, r), newPeer(t, r)
@@ -232,9 +276,29 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 	a, b := newPeer(t, r, nothing()), newPeer(t, r, nothing())
 	why := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	time.AfterFunc(300*time.Millisecond, func() { cancel(why) })
+	relayed := watch[webrtc.EvtPathChanged](t, a)
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	telling.Go(func() {
+		for range relayed {
+			cancel(why)
+			return
+		}
+	})
 	path, err := a.Transport.Connect(ctx, b.ID(), b.addr)
 	if !errors.Is(err, why) || path.Kind != webrtc.PathRelayed {
+		t.Errorf("path %v, error %v", path, err)
+	}
+}
+
+// It does so too while it dials through the relay.
+func TestConnectSaysWhyItEnds(t *testing.T) {
+	r := newRelay(t)
+	a, b := newPeer(t, r), newPeer(t, r)
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if path, err := a.Transport.Connect(ctx, b.ID(), b.addr); !errors.Is(err, why) || path.Kind != webrtc.PathNone {
 		t.Errorf("path %v, error %v", path, err)
 	}
 }
