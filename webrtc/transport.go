@@ -314,7 +314,7 @@ func (t *Transport) serve(in *signaling.Incoming) {
 func (t *Transport) awaitSwarm(ctx context.Context, c *conn) {
 	for {
 		changed := t.upgrader.changed(c.remotePeer)
-		if pathTo(t.host, c.remotePeer).Kind == PathDirect {
+		if pathTo(t.host, c.remotePeer).Kind == PathDirect || changed == nil {
 			return
 		}
 		select {
