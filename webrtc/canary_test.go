@@ -63,7 +63,13 @@ func TestCanaryForcedDialLeavesRelaysOut(t *testing.T) {
 func TestCanaryLimitedConnectionBlocksNewStream(t *testing.T) {
 	r := newRelay(t)
 	a, b := newPeer(t, r, nothing()), newPeer(t, r, nothing())
+	serveEcho(b)
 	circuit(t, a, b)
+	s, err := a.NewStream(network.WithAllowLimitedConn(short(t), "test"), b.ID(), echoID)
+	if err != nil { // so that it is not for another reason that none opens
+		t.Fatal(err)
+	}
+	_ = s.Reset()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if s, err := a.NewStream(ctx, b.ID(), echoID); err == nil {
@@ -74,6 +80,13 @@ func TestCanaryLimitedConnectionBlocksNewStream(t *testing.T) {
 func TestCanaryListenerIsHidden(t *testing.T) {
 	r := newRelay(t)
 	a := newPeer(t, r)
+	if err := a.Network().Listen(ma.StringCast("/ip4/127.0.0.1/tcp/0")); err != nil {
+		t.Fatal(err)
+	}
+	// The host looks at all that it listens on at once.
+	await(t, "the host tells where it listens", func() bool {
+		return slices.ContainsFunc(a.Addrs(), func(addr ma.Multiaddr) bool { return len(addr) == 2 && addr[1].Code() == ma.P_TCP })
+	})
 	for _, addr := range a.Addrs() {
 		if addr.Equal(ma.StringCast("/webrtc")) || addr.Equal(ma.StringCast("/p2p-circuit")) {
 			t.Errorf("the host tells others %v: js-libp2p dials it for 6 s in vain", addr)

@@ -28,8 +28,8 @@ type resets struct {
 	last  time.Time // when pion asked, or the remote has answered
 }
 
-// resetPatience is how long requests count as unanswered.
-// pion would have sent it again, after 1, 2 and 4 s; so its log has changed.
+// resetPatience is how long requests count as unanswered. Pion would have sent them
+// again after 1, 2 and 4 s; if it did not say so, its log has changed.
 const resetPatience = 10 * time.Second
 
 // What pion logs, in v1.12 of its SCTP. TestPionTellsOfResets sees it change.
