@@ -178,7 +178,7 @@ func (c *conn) incoming(ch channel, id uint16) bool {
 	if len(c.accepted) == cap(c.accepted) {
 		return false
 	}
-	if c.limits.rounds && c.channels.resets.unanswered(id) {
+	if c.limits.rounds && !c.channels.resets.rested(id, c.ended) {
 		log.Debugw("stream refused whose id came too early", "peer", c.remotePeer, "id", id)
 		return false
 	}

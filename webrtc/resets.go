@@ -1,7 +1,6 @@
 package webrtc
 
 import (
-	"slices"
 	"sync"
 	"time"
 )
@@ -20,12 +19,14 @@ import (
 // on any later one with the id (https://github.com/pion/sctp/pull/494). Such a
 // stream is refused while it can hear that.
 type resets struct {
-	mu    sync.Mutex
-	open  int       // guarded by mu, as all below; how many are not answered
-	ids   []uint16  // that they are to reset
-	count int       // of requests, without repetitions
-	since time.Time // when open was not 0 any more, or pion has asked again
-	last  time.Time // when pion asked, or the remote has answered
+	mu       sync.Mutex
+	count    int            // guarded by mu, as all below; of requests, without repetitions
+	open     int            // how many are not answered
+	ids      map[uint16]int // that they are to reset, and those before them; which request it was
+	repeated bool           // pion has asked again, and does not tell for which
+	since    time.Time      // when open was not 0 any more, or pion has asked again
+	last     time.Time      // when pion asked, or the remote has answered
+	changed  chan struct{}  // closed with the next change, for who waits; nil if nobody does
 }
 
 // resetPatience is how long requests count as unanswered. Pion would have sent them
@@ -61,14 +62,12 @@ func (r *resets) asked(ids []uint16) {
 	defer r.mu.Unlock()
 	r.last = time.Now()
 	if !r.pending() {
-		r.open, r.ids, r.since = 0, nil, r.last
+		r.open, r.ids, r.repeated, r.since = 0, make(map[uint16]int, len(ids)), false, r.last
 	}
 	r.open++
 	r.count++
 	for _, id := range ids {
-		if !slices.Contains(r.ids, id) {
-			r.ids = append(r.ids, id)
-		}
+		r.ids[id] = r.count
 	}
 }
 
@@ -78,14 +77,23 @@ func (r *resets) pending() bool { return r.open > 0 && time.Since(r.since) < res
 func (r *resets) askedAgain(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.open, r.last = n, time.Now()
+	r.open, r.repeated, r.last = n, true, time.Now()
 	r.since = r.last
+	r.tell()
 }
 
 func (r *resets) answered() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.open, r.last = max(r.open-1, 0), time.Now()
+	r.tell()
+}
+
+func (r *resets) tell() {
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
+	}
 }
 
 // asks returns how many requests pion has sent, and since when all of them have
@@ -100,9 +108,42 @@ func (r *resets) asks() (count int, answered time.Time) {
 	return r.count, r.last
 }
 
-// unanswered says whether the reset of the last stream with an id was not answered.
-func (r *resets) unanswered(id uint16) bool {
+// rested says whether the reset of the last stream with an id was answered, so that
+// the next one may have the id.
+//
+// An answer does not tell which of several requests it is for. They come in the order
+// of the requests, unless one was lost; so who has the id of one that seems to be
+// answered waits until all are, or pion asks again.
+func (r *resets) rested(id uint16, closed <-chan struct{}) bool {
+	patience := time.NewTimer(resetPatience)
+	defer patience.Stop()
+	for {
+		rested, changed := r.look(id)
+		if changed == nil {
+			return rested
+		}
+		select {
+		case <-changed:
+		case <-patience.C:
+			return true
+		case <-closed:
+			return false
+		}
+	}
+}
+
+// look returns what rested does, or what is closed when there may be more to know.
+func (r *resets) look(id uint16) (rested bool, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.pending() && slices.Contains(r.ids, id)
+	request, known := r.ids[id]
+	switch {
+	case !known || !r.pending():
+		return true, nil
+	case r.repeated || request > r.count-r.open:
+		return false, nil
+	case r.changed == nil:
+		r.changed = make(chan struct{})
+	}
+	return false, r.changed
 }
