@@ -181,6 +181,21 @@ func TestRoundWaitsForQuiet(t *testing.T) {
 	})
 }
 
+// TestRoundTakesAll that wait, as far as one request can hold them: who opens more
+// streams than rounds can end runs out of memory, and of ids.
+func TestRoundTakesAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, w := newRounds()
+		defer c.stop()
+		w.bytes.Store(1)
+		channels := closeMany(c, roundMost+1)
+		wantClosed(t, channels, 0)
+		w.bytes.Store(0)
+		pass(closePoll)
+		wantClosed(t, channels, roundMost)
+	})
+}
+
 // TestDoubtedAnswer: a request that went out with payload may be in progress, and
 // is answered again once pion has repeated it.
 func TestDoubtedAnswer(t *testing.T) {
