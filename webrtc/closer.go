@@ -54,6 +54,7 @@ type wire struct {
 	rtt    func() time.Duration    // smoothed
 	hold   func(bool)              // keeps payload back
 	asks   func() (int, time.Time) // see resets
+	most   int                     // channels of a round
 }
 
 const (
@@ -130,7 +131,7 @@ func (c *closer) next() {
 	if len(c.waiting) > 0 && c.ready() {
 		most := closeBatch
 		if c.wire != nil {
-			most = roundMost
+			most = c.wire.most
 		}
 		c.send(min(len(c.waiting), most))
 	}

@@ -56,6 +56,7 @@ func newRounds() (*closer, *fakeWire) {
 		queued: func() int { return int(w.bytes.Load()) },
 		rtt:    func() time.Duration { return 10 * time.Millisecond },
 		hold:   w.held.Store,
+		most:   roundMost,
 		asks: func() (int, time.Time) {
 			if w.last != c.last {
 				w.asked, w.last = w.asked+1, c.last

@@ -74,7 +74,7 @@ func newConn(pc *pion.PeerConnection, ch *channels, p connParams) *conn {
 	c.shared = &shared{limits: p.limits, owner: c, closer: &ch.closer, queue: newSendQueue(pc, p.limits.connBuffer)}
 	if p.limits.rounds {
 		ch.closer.watch(&wire{
-			queued: c.shared.queue.queued, rtt: c.rtt, hold: c.shared.queue.hold, asks: ch.resets.asks,
+			queued: c.shared.queue.queued, rtt: c.rtt, hold: c.shared.queue.hold, asks: ch.resets.asks, most: p.limits.roundMost,
 		})
 	}
 	ch.adopt(c)
@@ -142,7 +142,10 @@ func (c *conn) openNext(ctx context.Context, mem memory, heard func()) (*stream,
 		ch.OnOpen(heard)
 		s := newStream(ch, id, true, mem, c.shared)
 		s.heard = heard
-		return s, c.serve(s)
+		if err := c.serve(s); err != nil { // the remote may have done with it already
+			s.gone(err)
+		}
+		return s, nil
 	}
 }
 

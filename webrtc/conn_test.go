@@ -509,6 +509,32 @@ func TestConnClose(t *testing.T) {
 }
 
 // TestReadableAfterConnClose reads what a remote has sent, ended, and hung up on.
+// TestOpenedAsTheConnEnds: a remote that takes the stream, resets it and closes the
+// connection may do so before OpenStream returns, which is no failure of OpenStream's.
+func TestOpenedAsTheConnEnds(t *testing.T) {
+	a, _ := newPionPair(t)
+	mem, err := a.reserve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := a.scope.bytes.Load()
+	defer a.close()
+	a.end(errGone) // while OpenStream is about to open the channel
+	s, err := a.openNext(t.Context(), mem, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Write([]byte("x")); !errors.Is(err, errGone) {
+		t.Errorf("Write returned %v", err)
+	}
+	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, errGone) {
+		t.Errorf("Read returned %v", err)
+	}
+	if freed := before - a.scope.bytes.Load(); freed != streamCost+firstWindow {
+		t.Errorf("%d bytes given back", freed)
+	}
+}
+
 func TestReadableAfterConnClose(t *testing.T) {
 	a, b := newPionPair(t)
 	s := open(t, a)

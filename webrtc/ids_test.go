@@ -21,10 +21,14 @@ func TestSuit(t *testing.T) {
 		{"libdatachannel", "v=0\r\no=rtc 3278396448 0 IN IP4 127.0.0.1\r\n", false, idLimit, false},
 		{"unknown", "", false, idLimit, true},
 	} {
+		want := defaultStreamLimits()
+		want.ids, want.rest, want.rounds, want.eager = c.ids, rest, true, c.eager
+		if !c.eager {
+			want.roundMost, want.firstAlone = closeBatch, true
+		}
 		limits := defaultStreamLimits()
-		if limits.suit(c.sdp, c.interleaves); limits.ids != c.ids || limits.eager != c.eager || !limits.rounds || limits.rest != rest {
-			t.Errorf("%s: ids below %d, eager %v, rounds %v; want %d, %v, true",
-				c.name, limits.ids, limits.eager, limits.rounds, c.ids, c.eager)
+		if limits.suit(c.sdp, c.interleaves); limits != want {
+			t.Errorf("%s: %+v, want %+v", c.name, limits, want)
 		}
 	}
 }

@@ -47,12 +47,17 @@ type streamLimits struct {
 	opening int
 	// ids is above all ids of streams that this side opens.
 	ids int
-	// rounds is for other remotes than pion, see closer.
-	rounds bool
+	// rounds is for other remotes than pion, see closer, and roundMost how many
+	// channels one has at most.
+	rounds    bool
+	roundMost int
 	// eager is for those that close a channel without being asked to, see machine.
 	eager bool
 	// rest is how long an id is not used again after its channel has ended.
 	rest time.Duration
+	// firstAlone is for remotes that shuffle what comes right behind the opening of
+	// a channel, see first.
+	firstAlone bool
 }
 
 func defaultStreamLimits() streamLimits {
@@ -66,6 +71,7 @@ func defaultStreamLimits() streamLimits {
 		opening:     16,
 		ids:         pionIDLimit,
 		rest:        pionRest,
+		roundMost:   roundMost,
 	}
 }
 
@@ -113,6 +119,7 @@ type stream struct {
 	stalled  *time.Timer // runs while the pump waits
 	lastRead time.Time   // or when the pump began to wait
 	pumped   bool        // the pump is through
+	first    first       // message with payload
 	inLine   bool        // of the sendQueue
 	turned   bool        // it is this stream's turn there
 	lowMark  bool        // pion tells when half of writeBuffer is left, not when nothing is
@@ -155,6 +162,7 @@ func newStream(ch channel, id uint16, opener bool, mem memory, with *shared) *st
 		granted: firstWindow,
 		memory:  mem,
 	}
+	s.first.alone = opener && with.limits.firstAlone
 	ch.OnBufferedAmountLow(s.drained)
 	s.canRead.L, s.canWrite.L, s.canPump.L = &s.mu, &s.mu, &s.mu
 	return s
@@ -217,18 +225,24 @@ func (s *stream) release() {
 // perform sends flags, and closes the channel. The lock out is held. If it
 // fails, the channel or the connection has ended, which the pump will tell.
 func (s *stream) perform(e effects) {
-	var b [maxFlagFrame]byte
 	for _, f := range e.list() {
 		code := uint32(0)
 		if f == flagReset {
 			code = e.code
 		}
-		if _, err := s.channel.Write(appendFlag(b[:0], f, code)); err != nil {
-			log.Debugw("flag not sent", "stream", s.id, "flag", f, "error", err)
+		if s.mayFollow(f) {
+			s.sendFlag(f, code)
 		}
 	}
 	if e.close {
 		s.shared.closer.close(s.channel)
+	}
+}
+
+func (s *stream) sendFlag(f flag, code uint32) {
+	var b [maxFlagFrame]byte
+	if _, err := s.channel.Write(appendFlag(b[:0], f, code)); err != nil {
+		log.Debugw("flag not sent", "stream", s.id, "flag", f, "error", err)
 	}
 }
 

@@ -106,6 +106,9 @@ func (s *stream) receive() error {
 			s.recycle(b, owned)
 			return err
 		}
+		if s.shared.limits.firstAlone {
+			s.firstOver()
+		}
 		switch {
 		case text:
 			s.violated("a text message")

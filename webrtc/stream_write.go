@@ -45,6 +45,7 @@ func (s *stream) awaitSpace() error {
 			return s.machine.writeErr
 		case s.sending.passed():
 			return os.ErrDeadlineExceeded
+		case s.first.alone && s.first.sent: // wait
 		case (!s.inLine || s.turned) && s.hasSpace():
 			return nil
 		}
@@ -110,6 +111,9 @@ func (s *stream) send(frame []byte) (sent bool, err error) {
 	sent, err = s.shared.queue.send(s, frame)
 	s.mu.Lock()
 	s.inLine = !sent
+	if sent {
+		s.firstSent()
+	}
 	s.mu.Unlock()
 	if err != nil {
 		// The channel has ended, or the connection; the pump is about to find it.

@@ -62,15 +62,6 @@ var streamFaults = []streamFault{
 		among:   func(dialler, listener Kind) bool { return dialler != Go && listener != Go },
 		symptom: regexp.MustCompile(`: TimeoutError: [^:]*$`),
 	},
-	{
-		fault: fault{
-			name: "node-early-order",
-			reference: "no issue known. node-datachannel 0.33 hands what comes right behind the opening of a channel on in another " +
-				"order, about 1 stream in 5,000; of 24,000 whose opener waited 10 ms before it sent more, none failed.",
-		},
-		among:   func(dialler, listener Kind) bool { return dialler == Go && listener == Node },
-		symptom: regexp.MustCompile(`: stream reset \(remote\): code: 0x0 after \d+ bytes$|: sent \d+ bytes, other \d+ came back$`),
-	},
 }
 
 // maxStreamFaults is how many streams of a call may fail; more are another fault.

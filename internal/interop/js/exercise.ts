@@ -283,7 +283,7 @@ async function echo (stream: Stream): ReturnType<Handler> {
   const inbox = new Inbox(stream, (chunk) => {
     try {
       stream.send(chunk)
-    } catch (error) { // data behind the end, see faults.go; uncaught it would end Node
+    } catch (error) { // data behind the end, which would end Node uncaught
       stream.abort(error as Error)
     }
   })
