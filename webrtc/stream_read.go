@@ -89,6 +89,7 @@ func (s *stream) receive() error {
 	var (
 		frames frameReader
 		first  [128]byte
+		spoken bool
 	)
 	for {
 		s.awaitRoom(smallSegment)
@@ -106,7 +107,8 @@ func (s *stream) receive() error {
 			s.recycle(b, owned)
 			return err
 		}
-		if s.shared.limits.firstAlone {
+		if s.shared.limits.firstAlone && !spoken {
+			spoken = true
 			s.firstOver()
 		}
 		switch {
