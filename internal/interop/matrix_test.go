@@ -18,6 +18,7 @@ import (
 const (
 	sequential     = 1500 // beyond the 1,024 stream ids that browsers and Go agree upon
 	sequentialSize = 1000
+	sustained      = 12_000
 	concurrent     = 100 // js-libp2p's own limit is 32
 	bursts         = 4   // of concurrent streams, one after another
 	concurrentSize = 64 << 10
@@ -94,6 +95,19 @@ func TestIdle(t *testing.T) {
 		p.whole = t.Run(p.name(), p.meet)
 	}
 	t.Run("idle", func(t *testing.T) { testIdle(t, pairs, longIdle) })
+}
+
+// TestSustained opens stream after stream for a minute, faster than channels end.
+func TestSustained(t *testing.T) {
+	if !nightly() {
+		t.Skip("it takes 7 minutes: TANGO_NIGHTLY=1 runs it")
+	}
+	for _, p := range openPairs(t, pairsOr(matrix)) {
+		t.Run(p.name(), func(t *testing.T) {
+			p.meet(t)
+			p.streams(t, sustained, 1, sequentialSize)
+		})
+	}
 }
 
 // openPairs starts a relay and, for each pair, two peers that nobody else uses.
