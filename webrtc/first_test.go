@@ -122,9 +122,13 @@ func TestFirstAloneDeadline(t *testing.T) {
 // TestFirstIsTheOpeners: the other side's handler is set before it opens a channel.
 func TestFirstIsTheOpeners(t *testing.T) {
 	inFirstBubble(t, false, func(t *testing.T, r *fakeRig) {
+		start := time.Now()
 		_, _ = r.Write([]byte("a"))
 		_, _ = r.Write([]byte("b"))
 		_ = r.CloseWrite()
 		wantMessages(t, r, 3)
+		if waited := time.Since(start); waited > 0 {
+			t.Errorf("it waited %v", waited)
+		}
 	})
 }
