@@ -126,8 +126,8 @@ func (i *ids) put(id uint16, after time.Time) {
 // libdatachannel does not wait for this side's end of a channel that it has opened
 // before it uses the id again, and takes a late one for the end of the next. So
 // there this side does not wait for a round, but answers at once, as pion does.
-// With rounds of 512 it was seen not to reset some, and to end the connection over
-// that; 64 go well.
+// With rounds of 512 it was seen to end the connection (protocol violation: a
+// message's number is not the next of its stream); 64 go well.
 func (l *streamLimits) suit(sdp string, interleaves bool) {
 	const origin = "v=0\r\no="
 	l.ids, l.rest = idLimit, rest

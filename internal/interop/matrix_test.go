@@ -97,7 +97,7 @@ func TestIdle(t *testing.T) {
 	t.Run("idle", func(t *testing.T) { testIdle(t, pairs, longIdle) })
 }
 
-// TestSustained opens stream after stream for a minute, faster than channels end.
+// TestSustained opens stream after stream for a minute: none may fail, however slowly channels end.
 func TestSustained(t *testing.T) {
 	if !nightly() {
 		t.Skip("it takes 7 minutes: TANGO_NIGHTLY=1 runs it")
